@@ -1,0 +1,146 @@
+"""What the media plane is told and what it tells: read this file to know the layer.
+
+`MediaFormat` is the agreement that SDP negotiation reaches and the plane obeys. Facts come back per leg. Times are
+monotonic seconds on the plane's clock, positions are milliseconds of audio really sent.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+
+import attrs
+import numpy as np
+import numpy.typing as npt
+
+from rustpbx.core import Address
+
+Pcm = npt.NDArray[np.int16]
+"""Mono samples, shape (n,)."""
+
+
+class Codec(Enum):
+    """Audio codecs by their SDP encoding name."""
+
+    PCMU = "PCMU"
+    PCMA = "PCMA"
+
+
+class Direction(Enum):
+    """RFC 3264 section 5.1, from our point of view."""
+
+    SENDRECV = "sendrecv"
+    SENDONLY = "sendonly"
+    RECVONLY = "recvonly"
+    INACTIVE = "inactive"
+
+
+@attrs.frozen(kw_only=True)
+class MediaFormat:
+    """One agreed audio stream.
+
+    `remote` is the RTP address from the peer's SDP, `rtcp` where its RTCP goes (equal to `remote` under rtcp-mux,
+    None for no RTCP). `receive_pt` is what the peer puts on packets to us, `send_pt` what we put on ours; the same
+    for telephone-event (None if not agreed). `ptime` in ms is what the peer asked us to send.
+    """
+
+    codec: Codec
+    receive_pt: int
+    send_pt: int
+    remote: Address
+    rtcp: Address | None = None
+    rtcp_mux: bool = False
+    direction: Direction = Direction.SENDRECV
+    receive_dtmf_pt: int | None = None
+    send_dtmf_pt: int | None = None
+    ptime: int = 20
+
+
+@attrs.frozen
+class LegOpened:
+    """A leg has its socket: the even RTP port (RTCP on the next one, or muxed) and our SSRC."""
+
+    leg: str
+    port: int
+    ssrc: int
+
+
+@attrs.frozen
+class VadParams:
+    """Voice activity detection of one leg; times in seconds. `silence_timeout` None is off."""
+
+    engine: str = "webrtc"
+    speech_padding: float = 0.25
+    silence_padding: float = 0.1
+    threshold: float = 0.5
+    silence_timeout: float | None = None
+
+
+@attrs.frozen
+class AudioBlock:
+    """Some audio for a tap: samples, their rate in Hz, and when the first one was heard."""
+
+    pcm: Pcm = attrs.field(eq=False)
+    rate: int
+    at: float
+
+
+# -- facts ----------------------------------------------------------------------------------------------------------
+
+
+@attrs.frozen
+class SpeechStarted:
+    """Speech has lasted `speech_padding`; `at` is its real start."""
+
+    leg: str
+    at: float
+
+
+@attrs.frozen
+class SpeechEnded:
+    """Silence has lasted `silence_padding` after reported speech; `silence_at` is when silence began."""
+
+    leg: str
+    started_at: float
+    silence_at: float
+    at: float
+
+
+@attrs.frozen
+class SilenceContinues:
+    """Nobody has spoken for another `silence_timeout`; `since` is the start of that stretch, `at` its end."""
+
+    leg: str
+    since: float
+    at: float
+
+
+@attrs.frozen
+class DigitPressed:
+    """One RFC 4733 key press (one of 0-9*#A-D)."""
+
+    leg: str
+    digit: str
+    at: float
+
+
+@attrs.frozen
+class LegFailed:
+    """The plane ejected this leg because its own processing raised; the call must end."""
+
+    leg: str
+    problem: str
+
+
+Fact = SpeechStarted | SpeechEnded | SilenceContinues | DigitPressed | LegFailed
+
+
+@attrs.frozen
+class LegStats:
+    """Counters of a leg at its end; `round_trip` in seconds if RTCP told."""
+
+    packets_sent: int = 0
+    packets_received: int = 0
+    packets_lost: int = 0
+    packets_dropped: int = 0
+    jitter: float = 0.0
+    round_trip: float | None = None

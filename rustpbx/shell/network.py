@@ -1,0 +1,129 @@
+"""`Network`: streams, listeners, SIP datagrams and name look-up, the only way to the outside besides media ports."""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+from typing import Protocol
+
+import trio
+
+from rustpbx.core import Address
+
+
+class Datagrams(Protocol):
+    """One bound UDP socket, used by SIP and by test phones (media has `Ports`)."""
+
+    @property
+    def address(self) -> Address:
+        """The bound address; the port is the real one even if 0 was asked for."""
+        ...
+
+    async def send(self, data: bytes, destination: Address) -> None:
+        """Send one datagram; an unreachable peer raises nothing (UDP promises nothing)."""
+        ...
+
+    async def receive(self) -> tuple[bytes, Address]:
+        """Wait for one datagram of at most 65,535 bytes. Raises `trio.ClosedResourceError` after `close()`."""
+        ...
+
+    def close(self) -> None:
+        """Give the port back; idempotent."""
+        ...
+
+
+class Network(Protocol):
+    """Streams, listeners, datagrams, names. The in-memory one lives in `rustpbx.testing`."""
+
+    async def open_datagrams(self, host: str, port: int) -> Datagrams:
+        """Bind a UDP socket. Raises OSError if the address is in use."""
+        ...
+
+    async def connect(self, host: str, port: int) -> trio.abc.Stream:
+        """Open a TCP stream to an IP literal or a name. Raises OSError."""
+        ...
+
+    async def listen(self, host: str, port: int) -> trio.abc.Listener[trio.abc.Stream]:
+        """Listen for TCP streams. Raises OSError if the address is in use."""
+        ...
+
+    async def resolve(self, host: str) -> list[str]:
+        """IP literals of a name (a literal resolves to itself), best first. Raises OSError if there is none."""
+        ...
+
+    def source_for(self, host: str) -> str:
+        """Our own IP address as the route to the IP literal `host` would use it; what we put into Via and SDP."""
+        ...
+
+
+class _UdpSocket:
+    def __init__(self, sock: trio.socket.SocketType) -> None:
+        self._sock = sock
+        name = sock.getsockname()
+        self.address: Address = (name[0], name[1])
+
+    async def send(self, data: bytes, destination: Address) -> None:
+        try:
+            await self._sock.sendto(data, destination)
+        except trio.ClosedResourceError:
+            raise
+        except OSError:
+            # ICMP errors of earlier datagrams surface here; the transaction's timers decide, not the socket.
+            return
+
+    async def receive(self) -> tuple[bytes, Address]:
+        while True:
+            try:
+                data, source = await self._sock.recvfrom(65535)
+            except trio.ClosedResourceError:
+                raise
+            except OSError:
+                continue
+            return data, (source[0], source[1])
+
+    def close(self) -> None:
+        self._sock.close()
+
+
+class RealNetwork:
+    """The operating system's network, through Trio."""
+
+    async def open_datagrams(self, host: str, port: int) -> Datagrams:
+        """Bind a UDP socket of the family that `host` belongs to."""
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        sock = trio.socket.socket(family, socket.SOCK_DGRAM)
+        try:
+            await sock.bind((host, port))
+        except BaseException:
+            sock.close()
+            raise
+        return _UdpSocket(sock)
+
+    async def connect(self, host: str, port: int) -> trio.abc.Stream:
+        """Happy-eyeballs TCP connect."""
+        return await trio.open_tcp_stream(host, port)
+
+    async def listen(self, host: str, port: int) -> trio.abc.Listener[trio.abc.Stream]:
+        """Listen on one address."""
+        listeners = await trio.open_tcp_listeners(port, host=host)
+        for extra in listeners[1:]:
+            await extra.aclose()
+        return listeners[0]
+
+    async def resolve(self, host: str) -> list[str]:
+        """The system resolver; duplicates removed, order kept."""
+        try:
+            return [str(ipaddress.ip_address(host))]
+        except ValueError:
+            found = await trio.socket.getaddrinfo(host, None, type=socket.SOCK_DGRAM)
+        return list(dict.fromkeys(str(entry[4][0]) for entry in found))
+
+    def source_for(self, host: str) -> str:
+        """Ask the routing table by connecting a UDP socket; nothing is sent."""
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        with socket.socket(family, socket.SOCK_DGRAM) as probe:
+            try:
+                probe.connect((host, 9))
+            except OSError:
+                return "::1" if family == socket.AF_INET6 else "127.0.0.1"
+            return str(probe.getsockname()[0])

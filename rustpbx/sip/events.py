@@ -1,0 +1,238 @@
+"""What the SIP endpoint is told and what it tells: read this file to know the layer.
+
+Inputs are datagrams, wishes of the session and ticks; effects are datagrams to send and facts to emit. Every wish
+and fact of a call carries `leg`, the name under which both sides know the dialog: chosen by the caller of
+`SendInvite`, and equal to `dialog_id` for incoming calls.
+"""
+
+from __future__ import annotations
+
+import attrs
+
+from rustpbx.core import Address
+from rustpbx.sip.message import Lines, NameAddr
+from rustpbx.sip.uri import Uri
+
+# -- inputs ---------------------------------------------------------------------------------------------------------
+
+
+@attrs.frozen
+class Received:
+    """A datagram. `local_host` is our own address as this peer should know it (Via, Contact, SDP)."""
+
+    data: bytes
+    source: Address
+    local_host: str
+
+
+@attrs.frozen
+class Undeliverable:
+    """The transport could not send for the client transaction with this branch (no such host, no route)."""
+
+    branch: str
+    problem: str
+
+
+@attrs.frozen
+class Credentials:
+    """Digest credentials; an empty `realm` answers any one realm (the first that challenges)."""
+
+    username: str
+    password: str = attrs.field(repr=False)
+    realm: str = ""
+
+
+@attrs.frozen(kw_only=True)
+class SendInvite:
+    """Place a call. `destination` is where the first datagram goes; None means the callee URI's host and port."""
+
+    leg: str
+    caller: NameAddr
+    callee: Uri
+    body: bytes
+    local_host: str
+    credentials: Credentials | None = None
+    contact: Uri | None = None
+    headers: Lines = ()
+    destination: Address | None = None
+
+
+@attrs.frozen
+class Ring:
+    """Send a provisional response (180, 183) on an incoming call; `body` is SDP for early media."""
+
+    leg: str
+    status: int = 180
+    body: bytes = b""
+
+
+@attrs.frozen
+class Answer:
+    """Send 200 with SDP on an incoming call."""
+
+    leg: str
+    body: bytes
+    headers: Lines = ()
+
+
+@attrs.frozen
+class Refuse:
+    """Send a final response 3xx-6xx on an unanswered incoming call. `reason` becomes a Reason header's text."""
+
+    leg: str
+    status: int
+    reason: str | None = None
+    headers: Lines = ()
+
+
+@attrs.frozen
+class HangUp:
+    """End the call however its state demands: CANCEL, BYE (after the ACK, or at 64*T1, for our own 200), 603."""
+
+    leg: str
+    headers: Lines = ()
+
+
+@attrs.frozen
+class AcceptOffer:
+    """Answer the peer's re-INVITE or UPDATE (`OfferReceived`) with 200 and this SDP."""
+
+    leg: str
+    body: bytes
+
+
+@attrs.frozen
+class RefuseOffer:
+    """Refuse the peer's re-INVITE or UPDATE; the session stays as it was."""
+
+    leg: str
+    status: int = 488
+
+
+Wish = SendInvite | Ring | Answer | Refuse | HangUp | AcceptOffer | RefuseOffer
+Input = Received | Undeliverable | Wish
+
+# -- effects --------------------------------------------------------------------------------------------------------
+
+
+@attrs.frozen
+class Send:
+    """Send a datagram. The host may be a name; `branch` is for `Undeliverable` ("" for responses)."""
+
+    data: bytes
+    destination: Address
+    branch: str = ""
+
+
+@attrs.frozen(kw_only=True)
+class IncomingCall:
+    """A new INVITE outside a dialog. 100 Trying has been sent. `headers` are all of its `Name: value` lines.
+
+    `offer` is b"" for a delayed offer. `local_host` is the address of ours that the peer can reach.
+    """
+
+    leg: str
+    caller: NameAddr
+    callee: NameAddr
+    headers: tuple[str, ...]
+    offer: bytes
+    source: Address
+    local_host: str
+
+
+@attrs.frozen
+class CallCancelled:
+    """The caller gave up before the answer; 487 has been sent."""
+
+    leg: str
+
+
+@attrs.frozen
+class CallProgress:
+    """A provisional response above 100 to our INVITE; `body` is its SDP or b""."""
+
+    leg: str
+    status: int
+    reason: str
+    body: bytes
+
+
+@attrs.frozen
+class CallAnswered:
+    """A 2xx to our INVITE; it has been acknowledged. `body` is the SDP answer, b"" if there was none."""
+
+    leg: str
+    body: bytes
+
+
+@attrs.frozen
+class CallConfirmed:
+    """The ACK for our 200 arrived; `body` is the SDP answer of a delayed offer, else b""."""
+
+    leg: str
+    body: bytes
+
+
+@attrs.frozen
+class CallRefused:
+    """A final response >= 300 to our INVITE, or 408 when nobody answered, or 503 when it could not be sent."""
+
+    leg: str
+    status: int
+    reason: str
+
+
+@attrs.frozen
+class OfferReceived:
+    """A re-INVITE or UPDATE with an SDP offer; b"" wants an offer of ours in the 200. Answer it by a wish."""
+
+    leg: str
+    body: bytes
+
+
+@attrs.frozen
+class DigitReceived:
+    """A DTMF digit by SIP INFO (`application/dtmf-relay`, `application/dtmf`); `digit` is one of 0-9*#A-D."""
+
+    leg: str
+    digit: str
+
+
+@attrs.frozen
+class ByeReceived:
+    """The peer hung up; 200 has been sent. `reason` is the Reason header's value, if any."""
+
+    leg: str
+    reason: str | None = None
+
+
+@attrs.frozen
+class CallLost:
+    """The dialog is gone without the peer's BYE: no ACK within 64*T1, or 408/481 to a request of ours."""
+
+    leg: str
+    cause: str
+
+
+Fact = (
+    IncomingCall
+    | CallCancelled
+    | CallProgress
+    | CallAnswered
+    | CallConfirmed
+    | CallRefused
+    | OfferReceived
+    | DigitReceived
+    | ByeReceived
+    | CallLost
+)
+
+
+@attrs.frozen
+class Emit:
+    """Tell the session a fact."""
+
+    fact: Fact
+
+
+Effect = Send | Emit
