@@ -1,0 +1,1 @@
+"""One machine per call: commands and facts in, events and wishes out."""

@@ -1,0 +1,189 @@
+"""What an agent can say to its call, one class per command. `rustpbx.control.wire` turns the JSON into them.
+
+Commands are carried out strictly in the order they came. None waits for the network: a command that starts
+something (`invite`, `tts`, `refer`) returns at once and the result is an event. There is no acknowledgement.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import ClassVar
+
+import attrs
+
+from rustpbx.session.options import CallOption, RecorderOption, ReferOption, SynthesisOption
+
+
+@attrs.frozen(kw_only=True)
+class Invite:
+    """Place the outgoing call. The outcome is the first of `answer`, `reject`, `error`, `hangup`."""
+
+    name: ClassVar[str] = "invite"
+    option: CallOption
+
+
+@attrs.frozen(kw_only=True)
+class Accept:
+    """Answer the pending incoming call; `answer` follows. Without one: `reject` (481), `hangup`."""
+
+    name: ClassVar[str] = "accept"
+    option: CallOption
+
+
+@attrs.frozen(kw_only=True)
+class Reject:
+    """Refuse the pending incoming call with a final SIP status 400..699; `hangup` follows. Else ignored."""
+
+    name: ClassVar[str] = "reject"
+    reason: str
+    code: int = 603
+
+
+@attrs.frozen(kw_only=True)
+class Ring:
+    """`ringing`: tell the caller that it rings (180), or send early media (183 with SDP).
+
+    `ringtone` is the URL of what the caller hears meanwhile and implies early media; its playId is the URL.
+    `recorder` starts recording now; one in the later `accept` is then ignored. May be repeated.
+    """
+
+    name: ClassVar[str] = "ringing"
+    ringtone: str | None = None
+    early_media: bool = False
+    recorder: RecorderOption | None = None
+
+
+@attrs.frozen(kw_only=True)
+class Tts:
+    """Speak. Commands with equal `play_id` (None equals None) form one playback; another id cuts it and begins anew.
+
+    `text` may be empty, to carry `end_of_stream` alone: no more commands for this playback, `trackEnd` when all is
+    spoken. `streaming` sends texts incrementally down one provider connection. `base64` says that `text` is base64
+    of s16le mono PCM at 16 kHz. `speaker` beats `option.speaker`; `option` is laid over the call's. With
+    `auto_hangup` the call ends with this playback. `wait_input_timeout`, in ms, sends `silence` if the remote party
+    says or presses nothing for so long after it; 0 and None are off. `cache_key` replaces the cache's own key.
+    """
+
+    name: ClassVar[str] = "tts"
+    text: str
+    speaker: str | None = None
+    play_id: str | None = None
+    auto_hangup: bool = False
+    streaming: bool = False
+    end_of_stream: bool = False
+    option: SynthesisOption | None = None
+    wait_input_timeout: int | None = None
+    base64: bool = False
+    cache_key: str | None = None
+
+
+@attrs.frozen(kw_only=True)
+class Play:
+    """Play a wav or mp3 by http(s) in place of whatever plays. `play_id` None is the URL; the rest is as in `Tts`."""
+
+    name: ClassVar[str] = "play"
+    url: str
+    play_id: str | None = None
+    auto_hangup: bool = False
+    wait_input_timeout: int | None = None
+
+
+@attrs.frozen(kw_only=True)
+class Interrupt:
+    """Stop what plays: `interruption`, then `trackEnd`; silent if nothing plays.
+
+    `graceful` lets the text being spoken finish. `fade_out_ms` is accepted and ignored.
+    """
+
+    name: ClassVar[str] = "interrupt"
+    graceful: bool = False
+    fade_out_ms: int | None = None
+
+
+@attrs.frozen(kw_only=True)
+class Pause:
+    """Hold the playback where it is. No event."""
+
+    name: ClassVar[str] = "pause"
+
+
+@attrs.frozen(kw_only=True)
+class Resume:
+    """Go on from where `pause` held. No event."""
+
+    name: ClassVar[str] = "resume"
+
+
+@attrs.frozen(kw_only=True)
+class Hangup:
+    """End the call in whatever state it is, before `invite` too. `reason` and `initiator` are echoed in `hangup`.
+
+    `headers` are extra header fields, by name, of the BYE.
+    """
+
+    name: ClassVar[str] = "hangup"
+    reason: str | None = None
+    initiator: str | None = None
+    headers: Mapping[str, str] | None = None
+
+
+@attrs.frozen(kw_only=True)
+class Refer:
+    """Transfer: place a second call from `caller` to `callee` and join its audio with the remote party's."""
+
+    name: ClassVar[str] = "refer"
+    caller: str
+    callee: str
+    options: ReferOption | None = None
+
+
+@attrs.frozen(kw_only=True)
+class Mute:
+    """Silence what a track contributes; None is all current tracks. No event; an unknown track is ignored."""
+
+    name: ClassVar[str] = "mute"
+    track_id: str | None = None
+
+
+@attrs.frozen(kw_only=True)
+class Unmute:
+    """Undo `mute`."""
+
+    name: ClassVar[str] = "unmute"
+    track_id: str | None = None
+
+
+@attrs.frozen(kw_only=True)
+class History:
+    """Note a line of the conversation in the event file; `addHistory` follows."""
+
+    name: ClassVar[str] = "history"
+    speaker: str
+    text: str
+
+
+@attrs.frozen(kw_only=True)
+class Candidate:
+    """ICE candidates from old clients; accepted and ignored."""
+
+    name: ClassVar[str] = "candidate"
+    candidates: tuple[str, ...] = ()
+
+
+Command = (
+    Invite
+    | Accept
+    | Reject
+    | Ring
+    | Tts
+    | Play
+    | Interrupt
+    | Pause
+    | Resume
+    | Hangup
+    | Refer
+    | Mute
+    | Unmute
+    | History
+    | Candidate
+)

@@ -1,0 +1,68 @@
+"""What the HTTP side and the session tell each other besides commands and events.
+
+How a session was opened, and what the listings say about it. Times are epoch milliseconds.
+"""
+
+from __future__ import annotations
+
+import attrs
+
+from rustpbx.session.options import CallOption, CallType
+
+DEFAULT_PING_INTERVAL = 20
+DEFAULT_SERVER_SIDE_TRACK = "server-side-track"
+
+
+@attrs.frozen(kw_only=True)
+class SessionParams:
+    """How an agent opened its socket (the path and the query).
+
+    `session_id` None asks for a new one; that of an incoming call is the dialog id from the webhook.
+    `server_side_track` names the track of tts, play, media pass, music on hold and refer leg. `dump` asks for the
+    event file. `ping_interval` is in seconds, 0 for no pings. `remote` is the agent's address, for logs.
+    """
+
+    session_id: str | None
+    call_type: CallType
+    dump: bool = True
+    ping_interval: int = DEFAULT_PING_INTERVAL
+    server_side_track: str = DEFAULT_SERVER_SIDE_TRACK
+    remote: str = ""
+
+
+@attrs.frozen(kw_only=True)
+class CallSummary:
+    """One running session in `/call/lists`. `duration` is whole seconds since the answer; None before it.
+
+    `option` is the option of `invite` or `accept`; the listing leaves its credentials out.
+    """
+
+    session_id: str
+    call_type: CallType
+    started_at: int
+    ringing_at: int | None = None
+    answered_at: int | None = None
+    duration: int | None = None
+    option: CallOption | None = None
+
+
+@attrs.frozen(kw_only=True)
+class Health:
+    """The numbers behind `/health`.
+
+    `status` is `running` or `draining`. `total` and `failed` count sessions since `started_at`, `runnings` are those
+    running now. The rest is the SIP side's: transactions running, finished and waiting for an ACK, unanswered
+    incoming dialogs (`pending`), and dialogs.
+    """
+
+    status: str = "running"
+    started_at: int
+    version: str
+    total: int = 0
+    failed: int = 0
+    runnings: int = 0
+    transactions_running: int = 0
+    transactions_finished: int = 0
+    transactions_waiting_ack: int = 0
+    pending: int = 0
+    dialogs: int = 0
