@@ -1,0 +1,1 @@
+"""Audio: SDP, RTP and RTCP, codecs, and the clocked plane that moves it."""
