@@ -1,0 +1,305 @@
+"""`MemoryNetwork`: `rustpbx.shell.network.Network` as one host of an in-memory wire sees it."""
+
+from __future__ import annotations
+
+import errno
+import ipaddress
+import itertools
+import operator
+import socket
+from collections import deque
+
+import attrs
+import trio
+
+from rustpbx.core import Address
+from rustpbx.shell.network import Datagrams
+from rustpbx.testing.wire import FIRST_EPHEMERAL, Wire, os_error
+
+RECEIVE_QUEUE = 256  # datagrams; a full queue drops the newest, as a kernel does
+STREAM_BUFFER = 64 * 1024  # bytes on the way in one direction; then `send_all` waits, as TCP does
+BACKLOG = 64
+ANY = frozenset({"", "0.0.0.0", "::"})  # noqa: S104 - what "every address" is called, nothing is bound here
+
+
+class MemoryNetwork:
+    """The host `ip` on `wire`. It may bind its own IP or the wildcard, never another host's IP."""
+
+    def __init__(self, wire: Wire, ip: str) -> None:
+        self.wire = wire
+        self.ip = ip
+
+    async def open_datagrams(self, host: str, port: int) -> Datagrams:
+        """Bind a UDP address. Raises OSError (EADDRINUSE, EADDRNOTAVAIL)."""
+        await trio.lowlevel.checkpoint()
+        return _Datagrams(self.wire, own_ip(self.ip, host), host or self.ip, port)
+
+    async def connect(self, host: str, port: int) -> trio.abc.Stream:
+        """Open a stream. Raises OSError: unknown name, ECONNREFUSED, and ETIMEDOUT (at once) across a cut."""
+        await trio.lowlevel.checkpoint()
+        peer: Address = ((await self.resolve(host))[0], port)
+        if self.wire.is_cut(self.ip, peer[0]):
+            raise os_error(errno.ETIMEDOUT)
+        listener = self.wire.listeners.get(peer)
+        if listener is None:
+            raise os_error(errno.ECONNREFUSED)
+        ours, theirs = stream_pair((self.ip, next(_ephemeral)), peer)
+        listener.offer(theirs)
+        return ours
+
+    async def listen(self, host: str, port: int) -> TcpListener:
+        """Listen for streams; port 0 takes a free one. Raises OSError as `open_datagrams`."""
+        await trio.lowlevel.checkpoint()
+        ip = own_ip(self.ip, host)
+        if port == 0:
+            port = next(p for p in itertools.count(FIRST_EPHEMERAL) if (ip, p) not in self.wire.listeners)
+        if (ip, port) in self.wire.listeners:
+            raise os_error(errno.EADDRINUSE)
+        self.wire.listeners[ip, port] = listener = TcpListener(self.wire, (ip, port))
+        return listener
+
+    async def resolve(self, host: str) -> list[str]:
+        """The wire's `names`; an IP literal is itself. Raises OSError for an unknown name."""
+        await trio.lowlevel.checkpoint()
+        try:
+            return [str(ipaddress.ip_address(host))]
+        except ValueError:
+            found = self.wire.names.get(host)
+        if not found:
+            raise socket.gaierror(socket.EAI_NONAME, f"no such name on this wire: {host}")
+        return list(found)
+
+    def source_for(self, host: str) -> str:  # noqa: ARG002 - a host of the wire has one address for every peer
+        """This host's IP."""
+        return self.ip
+
+
+_ephemeral = itertools.cycle(range(FIRST_EPHEMERAL, 65536))
+
+
+def own_ip(ip: str, asked: str) -> str:
+    """The IP to bind when `asked` for. Raises OSError (EADDRNOTAVAIL) for another host's."""
+    if asked not in ANY and asked != ip:
+        raise os_error(errno.EADDRNOTAVAIL)
+    return ip
+
+
+class _Datagrams:
+    """One bound UDP socket."""
+
+    def __init__(self, wire: Wire, ip: str, shown: str, port: int) -> None:
+        self._wire = wire
+        self._send, self._receive = trio.open_memory_channel[tuple[bytes, Address]](RECEIVE_QUEUE)
+        self._bound = wire.bind(ip, port, self._deliver)
+        self.address: Address = (shown, self._bound[1])
+        self._closed = False
+
+    def _deliver(self, data: bytes, source: Address) -> bool:
+        try:
+            self._send.send_nowait((data, source))
+        except trio.WouldBlock:
+            return False
+        return True
+
+    async def send(self, data: bytes, destination: Address) -> None:
+        await trio.lowlevel.checkpoint()
+        if self._closed:
+            raise trio.ClosedResourceError
+        self._wire.send(self._bound, destination, bytes(data))
+
+    async def receive(self) -> tuple[bytes, Address]:
+        return await self._receive.receive()
+
+    def close(self) -> None:
+        if self._closed:
+            return
+        self._closed = True
+        self._wire.unbind(self._bound)
+        self._receive.close()
+
+
+# -- streams --------------------------------------------------------------------------------------------------------
+
+
+@attrs.frozen
+class Ends:
+    """The two methods of a socket that servers ask a stream for (who is calling?)."""
+
+    local: Address
+    peer: Address
+
+    def getsockname(self) -> Address:
+        """Our address."""
+        return self.local
+
+    def getpeername(self) -> Address:
+        """The peer's address."""
+        return self.peer
+
+
+class _Pipe:
+    """One direction of a stream: a bounded byte queue with an end."""
+
+    def __init__(self) -> None:
+        self.chunks: deque[bytes] = deque()
+        self.size = 0
+        self.ended = False  # the writer is done: the reader drains and then sees b""
+        self.broken = False  # the reader is gone, or the connection was reset
+        self._lot = trio.lowlevel.ParkingLot()
+
+    def wake(self) -> None:
+        self._lot.unpark_all()
+
+    async def wait(self) -> None:
+        await self._lot.park()
+
+    def reset(self) -> None:
+        self.chunks.clear()
+        self.size = 0
+        self.broken = True
+        self.wake()
+
+
+class _OneTask:
+    """Lets one task in; the second gets BusyResourceError, as Trio's streams promise."""
+
+    def __init__(self) -> None:
+        self._inside = False
+
+    def __enter__(self) -> None:
+        if self._inside:
+            raise trio.BusyResourceError("another task uses this stream in the same direction")
+        self._inside = True
+
+    def __exit__(self, *_: object) -> None:
+        self._inside = False
+
+
+class MemoryStream(trio.abc.HalfCloseableStream):
+    """One end of a connection: bounded (64 KiB each way), so that a peer that does not read stalls the sender.
+
+    `socket` answers `getpeername()` and `getsockname()`. `reset()` is a cable pulled with RST: both ends break.
+    """
+
+    def __init__(self, inbound: _Pipe, outbound: _Pipe, ends: Ends) -> None:
+        self.socket = ends
+        self._in = inbound
+        self._out = outbound
+        self._closed = False
+        self._sending = _OneTask()
+        self._receiving = _OneTask()
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        """Put the bytes on the way; waits while the peer reads too slowly."""
+        with self._sending:
+            await trio.lowlevel.checkpoint()
+            self._check_sendable()
+            rest = bytes(data)
+            while rest:
+                await self._room()
+                self._check_sendable()
+                piece = rest[: STREAM_BUFFER - self._out.size]
+                rest = rest[len(piece) :]
+                self._out.chunks.append(piece)
+                self._out.size += len(piece)
+                self._out.wake()
+
+    async def wait_send_all_might_not_block(self) -> None:
+        """Wait for room."""
+        with self._sending:
+            await trio.lowlevel.checkpoint()
+            self._check_sendable()
+            await self._room()
+            self._check_sendable()
+
+    def _check_sendable(self) -> None:
+        if self._closed or self._out.ended:
+            raise trio.ClosedResourceError
+        if self._out.broken:
+            raise trio.BrokenResourceError("the peer is gone")
+
+    async def _room(self) -> None:
+        while self._out.size >= STREAM_BUFFER and not (self._out.broken or self._closed):
+            await self._out.wait()
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes:
+        """Some bytes, b"" at the end."""
+        if max_bytes is not None and operator.index(max_bytes) < 1:
+            raise ValueError("max_bytes must be >= 1")
+        with self._receiving:
+            await trio.lowlevel.checkpoint()
+            while not (self._in.chunks or self._in.ended or self._in.broken or self._closed):
+                await self._in.wait()
+            if self._closed:
+                raise trio.ClosedResourceError
+            if self._in.broken:
+                raise trio.BrokenResourceError("connection reset")
+            return self._take(max_bytes) if self._in.chunks else b""
+
+    def _take(self, max_bytes: int | None) -> bytes:
+        chunk = self._in.chunks.popleft()
+        if max_bytes is not None and len(chunk) > max_bytes:
+            self._in.chunks.appendleft(chunk[max_bytes:])
+            chunk = chunk[:max_bytes]
+        self._in.size -= len(chunk)
+        self._in.wake()
+        return chunk
+
+    async def send_eof(self) -> None:
+        """Say that nothing more comes; receiving goes on."""
+        with self._sending:
+            await trio.lowlevel.checkpoint()
+            if self._closed:
+                raise trio.ClosedResourceError
+            self._out.ended = True
+            self._out.wake()
+
+    async def aclose(self) -> None:
+        """Close both directions; the peer reads what is on the way, then b""."""
+        self._closed = True
+        self._out.ended = True
+        self._in.broken = True
+        self._in.wake()
+        self._out.wake()
+        await trio.lowlevel.checkpoint()
+
+    def reset(self) -> None:
+        """Break the connection at once, for both ends."""
+        self._in.reset()
+        self._out.reset()
+
+
+def stream_pair(one: Address, other: Address) -> tuple[MemoryStream, MemoryStream]:
+    """Two ends of a new connection between these addresses."""
+    there, back = _Pipe(), _Pipe()
+    return MemoryStream(back, there, Ends(one, other)), MemoryStream(there, back, Ends(other, one))
+
+
+class TcpListener(trio.abc.Listener[trio.abc.Stream]):
+    """A listening address. `accepted` are the server's ends of its connections, for tests that pull cables."""
+
+    def __init__(self, wire: Wire, address: Address) -> None:
+        self.socket = Ends(address, address)
+        self.accepted: list[MemoryStream] = []
+        self._wire = wire
+        self._send, self._receive = trio.open_memory_channel[MemoryStream](BACKLOG)
+
+    def offer(self, stream: MemoryStream) -> None:
+        """Queue a new connection. Raises OSError (ETIMEDOUT) when the backlog is full."""
+        try:
+            self._send.send_nowait(stream)
+        except trio.WouldBlock:
+            raise os_error(errno.ETIMEDOUT) from None
+
+    async def accept(self) -> MemoryStream:
+        """The next connection."""
+        stream = await self._receive.receive()
+        self.accepted.append(stream)
+        return stream
+
+    async def aclose(self) -> None:
+        """Stop listening; connections stay."""
+        if self._wire.listeners.get(self.socket.local) is self:
+            del self._wire.listeners[self.socket.local]
+        self._receive.close()
+        await trio.lowlevel.checkpoint()
