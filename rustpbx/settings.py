@@ -1,0 +1,210 @@
+"""The settings of the server as values: what can be configured, and the defaults.
+
+`rustpbx.config` reads them from a file; a program that embeds the server may as well build them itself.
+Durations are float seconds.
+"""
+
+from __future__ import annotations
+
+from ipaddress import ip_address
+from typing import Literal
+
+import attrs
+
+from rustpbx.core import Address
+from rustpbx.values import Network
+
+LogLevel = Literal["trace", "debug", "info", "warn", "error"]
+LogFormat = Literal["console", "json"]
+
+
+@attrs.frozen(kw_only=True)
+class Credential:
+    """Digest credentials of a registration; `realm` empty: whatever the registrar says."""
+
+    username: str
+    password: str = attrs.field(repr=False)
+    realm: str = ""
+
+
+@attrs.frozen(kw_only=True)
+class RegisterUser:
+    """One account to register with a SIP server (`host`, `host:port` or a sip: URI)."""
+
+    server: str
+    username: str
+    display_name: str = ""
+    disabled: bool = False
+    credential: Credential | None = None
+
+
+@attrs.frozen(kw_only=True)
+class HandlerConfig:
+    """What is asked about an incoming call: a webhook with one or several targets, in round robin."""
+
+    type: Literal["webhook"]
+    urls: tuple[str, ...]
+    method: str = "POST"
+    headers: tuple[tuple[str, str], ...] = attrs.field(default=(), repr=False)
+    timeout: float = 8.0
+    """Seconds for one target to answer."""
+
+
+@attrs.frozen(kw_only=True)
+class UaConfig:
+    """The SIP user agent."""
+
+    addr: str = "0.0.0.0"  # noqa: S104 - phones are elsewhere; the control interface is the one that stays local
+    """Bind address; empty means the first address that is not loopback."""
+    udp_port: int = 25060
+    useragent: str = ""
+    """Empty: product and version."""
+    callid_suffix: str = "rustpbx.com"
+    accept_timeout: float = 60.0
+    """Seconds that an incoming call waits for an agent to accept it."""
+    ring_timeout: float = 60.0
+    """Seconds that an outgoing call rings."""
+    graceful_shutdown: bool = True
+    handler: HandlerConfig | None = None
+    register_users: tuple[RegisterUser, ...] = ()
+    tcp_port: int | None = None
+    tls_port: int | None = None
+    ssl_certificate: str | None = None
+    ssl_private_key: str | None = None
+
+
+@attrs.frozen(kw_only=True)
+class AmiConfig:
+    """Who may use the admin routes: a None in `allows` is `*`; `allows` None means that there is no list."""
+
+    allows: tuple[Network | None, ...] | None = None
+
+
+@attrs.frozen(kw_only=True)
+class IceServer:
+    """One STUN or TURN server for browsers."""
+
+    urls: tuple[str, ...]
+    username: str | None = None
+    credential: str | None = attrs.field(default=None, repr=False)
+
+
+@attrs.frozen(kw_only=True)
+class RecordingConfig:
+    """The `[recording]` table; `recorder_path` and `recorder_format` win over it."""
+
+    path: str | None = None
+    format: str | None = None
+    enabled: bool = True
+    auto_start: bool = False
+    samplerate: int = 16000
+    ptime: int = 200
+    filename_pattern: str = ""
+
+
+@attrs.frozen(kw_only=True)
+class LocalCallRecord:
+    """Call records as files below `root`."""
+
+    type: Literal["local"] = "local"
+    root: str = "/tmp/cdr"  # noqa: S108 - upstream's sample
+
+
+@attrs.frozen(kw_only=True)
+class S3CallRecord:
+    """Call records in an object store."""
+
+    type: Literal["s3"] = "s3"
+    vendor: str
+    bucket: str
+    access_key: str = attrs.field(repr=False)
+    secret_key: str = attrs.field(repr=False)
+    region: str = ""
+    endpoint: str = ""
+    root: str = ""
+    with_media: bool = False
+    keep_media_copy: bool = True
+
+
+@attrs.frozen(kw_only=True)
+class HttpCallRecord:
+    """Call records posted to a URL."""
+
+    type: Literal["http"] = "http"
+    url: str
+    headers: tuple[tuple[str, str], ...] = attrs.field(default=(), repr=False)
+    with_media: bool = False
+    keep_media_copy: bool = True
+
+
+CallRecordConfig = LocalCallRecord | S3CallRecord | HttpCallRecord
+
+
+@attrs.frozen(kw_only=True)
+class OutboundConfig:
+    """Limits for URLs that an agent supplies (prompts to play and the like)."""
+
+    allow_private: tuple[Network, ...] = ()
+    """Private networks that may be fetched from."""
+    allow_loopback: bool | None = None
+    """None: as long as the HTTP interface itself is on loopback."""
+    max_bytes: int = 20_000_000
+    timeout: float = 20.0
+    """Seconds for one whole fetch."""
+
+
+@attrs.frozen(kw_only=True)
+class Config:
+    """Everything that can be set; the defaults are those of a server without a file. HTTP is local, SIP is not."""
+
+    http_addr: Address = ("127.0.0.1", 8080)
+    http_access_skip_paths: tuple[str, ...] = ()
+    tokens: tuple[str, ...] = attrs.field(default=(), repr=False)
+    allow_from: tuple[Network, ...] = ()
+    allow_anonymous: bool = False
+    trusted_proxies: tuple[Network, ...] = ()
+    origins: tuple[str, ...] = ()
+    ami: AmiConfig | None = None
+
+    log_level: LogLevel = "info"
+    log_file: str | None = None
+    log_format: LogFormat = "console"
+
+    ua: UaConfig | None = attrs.field(factory=lambda: UaConfig(accept_timeout=50.0))
+    """None: no SIP."""
+    external_ip: str | None = None
+    rtp_start_port: int = 12000
+    rtp_end_port: int = 42000
+    max_calls: int = 500
+    media_timeout: float | None = None
+    resume_grace: float | None = None
+
+    media_cache_path: str = "/tmp/mediacache"  # noqa: S108 - upstream's default
+    outbound: OutboundConfig = OutboundConfig()
+    recorder_path: str = "/tmp/recorder"  # noqa: S108 - upstream's default
+    recorder_format: str = "wav"
+    recording: RecordingConfig | None = None
+    callrecord: CallRecordConfig | None = None
+    ice_servers: tuple[IceServer, ...] = ()
+    llmproxy: str | None = None
+
+    warnings: tuple[str, ...] = ()
+    """What the reader should know although nothing is wrong; filled by `load_config`."""
+
+    @property
+    def on_loopback(self) -> bool:
+        """True if the HTTP interface cannot be reached from another machine."""
+        return is_loopback(self.http_addr[0])
+
+    @property
+    def outbound_loopback(self) -> bool:
+        """Whether agents may name loopback URLs."""
+        return self.on_loopback if self.outbound.allow_loopback is None else self.outbound.allow_loopback
+
+
+def is_loopback(host: str) -> bool:
+    """True for loopback literals and `localhost`."""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
