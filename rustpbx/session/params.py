@@ -7,10 +7,15 @@ from __future__ import annotations
 
 import attrs
 
+from rustpbx.errors import RustpbxError
 from rustpbx.session.options import CallOption, CallType
 
 DEFAULT_PING_INTERVAL = 20
 DEFAULT_SERVER_SIDE_TRACK = "server-side-track"
+
+
+class SessionExistsError(RustpbxError):
+    """A session of this id has an agent already; two never steer one call."""
 
 
 @attrs.frozen(kw_only=True)

@@ -1,0 +1,227 @@
+"""The server's HTTP side: connections in one nursery, access first, then the route."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from functools import partial
+
+import attrs
+import trio
+
+from rustpbx.control.access import Access, Decision, RequestFacts
+from rustpbx.control.http import (
+    HttpError,
+    Limits,
+    ReadBody,
+    Request,
+    Response,
+    Upgrade,
+    json_response,
+    serve_connection,
+)
+from rustpbx.control.routes import Action, Match, find_route, parse_query, session_params
+from rustpbx.control.sessions import Registry
+from rustpbx.control.websocket import Patience, handshake_key, serve_agent
+from rustpbx.control.wire import calls_body, health_body
+from rustpbx.core import Address
+from rustpbx.errors import OverloadedError
+from rustpbx.session.options import CallType
+from rustpbx.session.params import SessionExistsError
+from rustpbx.shell.clock import Clock
+from rustpbx.shell.network import Network
+
+_LOG = logging.getLogger(__name__)
+_ACCESS_LOG = logging.getLogger("rustpbx.access")
+
+DEFAULT_ICE_SERVERS: tuple[Mapping[str, object], ...] = ({"urls": ["stun:stun.l.google.com:19302"]},)
+
+
+@attrs.frozen(kw_only=True)
+class HttpConfig:
+    """What the HTTP side needs of the configuration.
+
+    `ice_servers` are JSON objects (`urls`, perhaps `username` and `credential`), passed on as they are. Paths in
+    `access_skip_paths` are not in the access log; one that ends in `*` is a prefix. `sip` tells whether there is
+    a SIP user agent. `max_connections` counts WebSockets too.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 8080
+    ice_servers: Sequence[Mapping[str, object]] = DEFAULT_ICE_SERVERS
+    access_skip_paths: tuple[str, ...] = ()
+    sip: bool = True
+    max_connections: int = 4000
+    limits: Limits = attrs.field(factory=Limits)
+    patience: Patience = attrs.field(factory=Patience)
+
+
+async def serve_http(
+    config: HttpConfig,
+    network: Network,
+    registry: Registry,
+    access: Access,
+    clock: Clock,
+    *,
+    counters: Counter[str] | None = None,
+    task_status: trio.TaskStatus[Address] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """Listen and serve for ever; `started` with the bound address. Raises OSError if it cannot be bound.
+
+    Cancelling ends every connection; their sessions hear it as a lost agent. `counters` is written to: requests,
+    connections refused, commands that could not be read ...
+    """
+    listener = await network.listen(config.host, config.port)
+    server = _Server(config, registry, access, clock, Counter() if counters is None else counters)
+    async with trio.open_nursery() as connections:
+        task_status.started(_bound_address(listener, config))
+        await trio.serve_listeners(server.serve, [listener], handler_nursery=connections)
+
+
+def _bound_address(listener: trio.abc.Listener[trio.abc.Stream], config: HttpConfig) -> Address:
+    socket = getattr(listener, "socket", None)
+    if socket is None:
+        return config.host, config.port
+    name = socket.getsockname()
+    return name[0], name[1]
+
+
+def _peer(stream: trio.abc.Stream) -> str:
+    """The IP literal at the other end; "" if the stream cannot say (it may be closed already)."""
+    try:
+        socket = getattr(stream, "socket", None)
+        return str(socket.getpeername()[0]) if socket is not None else ""
+    except OSError:
+        return ""
+
+
+class _Server:
+    """The part that all connections share."""
+
+    def __init__(
+        self, config: HttpConfig, registry: Registry, access: Access, clock: Clock, counters: Counter[str]
+    ) -> None:
+        self._config = config
+        self._registry = registry
+        self._access = access
+        self._clock = clock
+        self._counters = counters
+        self._connections = 0
+
+    async def serve(self, stream: trio.abc.Stream) -> None:
+        """One connection, whose failure stays its own."""
+        if self._connections >= self._config.max_connections:
+            self._counters["connections_refused"] += 1
+            await _refuse(stream)
+            return
+        self._connections += 1
+        peer = _peer(stream)
+        try:
+            await serve_connection(stream, partial(self._answer, peer), self._config.limits)
+        except Exception:  # noqa: BLE001 - a bug in one connection is logged and ends no other
+            self._counters["connections_failed"] += 1
+            _LOG.exception("the connection of %s failed", peer)
+        finally:
+            self._connections -= 1
+
+    async def _answer(self, peer: str, request: Request, read_body: ReadBody) -> Response | Upgrade:
+        """One request: access, route, action; a line in the access log whatever comes of it."""
+        began = self._clock.now()
+        status, client = 500, peer
+        try:
+            query = parse_query(request.query)
+            decision = self._access.check(
+                RequestFacts(method=request.method, path=request.path, peer=peer, query=query, headers=request.headers)
+            )
+            client = decision.client or peer
+            if not decision.allowed:
+                raise _denied(decision)
+            match = find_route(request.method, request.path)
+            if match.route.admin and not decision.admin:
+                raise _denied(Decision(False, 403, "this is for administrators"))
+            await read_body()
+            reply = self._act(match, request, query, client)
+            status = 101 if isinstance(reply, Upgrade) else reply.status
+        except HttpError as error:
+            status = error.status
+            raise
+        else:
+            return reply
+        finally:
+            self._record(request, client, status, self._clock.now() - began)
+
+    def _record(self, request: Request, client: str, status: int, seconds: float) -> None:
+        """Count and log a request. The query is left out: it may hold a token."""
+        self._counters["requests"] += 1
+        self._counters[f"answered_{status}"] += 1
+        if not _is_skipped(request.path, self._config.access_skip_paths):
+            _ACCESS_LOG.info("%s %s %s %d %.1f ms", client, request.method, request.path, status, seconds * 1000)
+
+    # -- actions ----------------------------------------------------------------------------------------------------
+
+    def _act(self, match: Match, request: Request, query: Mapping[str, str], client: str) -> Response | Upgrade:
+        match match.route.action:
+            case Action.CONNECT_SIP:
+                return self._connect(request, query, client)
+            case Action.LIST_CALLS:
+                return json_response(calls_body(self._registry.summaries()))
+            case Action.KILL_CALL:
+                self._registry.kill(match.id)
+                return json_response(True)  # whether or not there was such a call, as documented
+            case Action.ICE_SERVERS:
+                return json_response(list(self._config.ice_servers))
+            case Action.HEALTH:
+                return json_response(health_body(self._registry.health()))
+            case Action.NOT_BUILT:
+                raise HttpError(501, "not available in this version")
+
+    def _connect(self, request: Request, query: Mapping[str, str], client: str) -> Upgrade:
+        """Reserve the session before the 101, so that a taken id is an HTTP answer."""
+        key = handshake_key(request)
+        if not self._config.sip:
+            raise HttpError(
+                503,
+                "User agent not initialized",
+                {"message": "no SIP user agent is configured: add [ua] to the config"},
+            )
+        params = session_params(query, CallType.SIP, client)
+        try:
+            attachment = self._registry.reserve(params)
+        except SessionExistsError:
+            raise HttpError(409, "session already exists", {"id": params.session_id}) from None
+        except OverloadedError as error:
+            raise HttpError(503, str(error) or "overloaded", headers=(("retry-after", "5"),)) from None
+
+        async def run(stream: trio.abc.Stream, leftover: bytes) -> None:
+            await serve_agent(
+                stream,
+                leftover,
+                key,
+                attachment,
+                ping_interval=params.ping_interval,
+                clock=self._clock,
+                counters=self._counters,
+                patience=self._config.patience,
+            )
+
+        return Upgrade(run)
+
+
+def _denied(decision: Decision) -> HttpError:
+    challenge = (("www-authenticate", "Bearer"),) if decision.status == 401 else ()
+    return HttpError(decision.status, "Access denied", {"message": decision.reason}, headers=challenge)
+
+
+def _is_skipped(path: str, skip: Sequence[str]) -> bool:
+    return any(path.startswith(entry[:-1]) if entry.endswith("*") else path == entry for entry in skip)
+
+
+async def _refuse(stream: trio.abc.Stream) -> None:
+    """Turn a connection away without reading from it."""
+    with trio.move_on_after(1.0), suppress(trio.BrokenResourceError, trio.ClosedResourceError):
+        await stream.send_all(
+            b"HTTP/1.1 503 Service Unavailable\r\nconnection: close\r\nretry-after: 5\r\ncontent-length: 0\r\n\r\n"
+        )
+    await trio.aclose_forcefully(stream)

@@ -1,0 +1,65 @@
+"""What the HTTP side needs of the sessions behind it; the session's registry fits these."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import trio
+
+from rustpbx.session.commands import Command
+from rustpbx.session.events import Event
+from rustpbx.session.params import CallSummary, Health, SessionParams
+
+
+class Attachment(Protocol):
+    """One agent's hold on one session, from the upgrade until the socket is gone. No method blocks."""
+
+    @property
+    def session_id(self) -> str:
+        """The id, ours if the agent named none."""
+        ...
+
+    @property
+    def events(self) -> trio.MemoryReceiveChannel[Event]:
+        """What to send, in order. It ends after the last event; then the socket is closed normally."""
+        ...
+
+    def command(self, command: Command) -> None:
+        """The agent said this."""
+        ...
+
+    def bad_command(self, problem: str) -> None:
+        """The agent said something that is no command; `problem` is fit for an `error` event."""
+        ...
+
+    def ping(self, payload: str) -> None:
+        """A ping control frame with this payload goes out; the event is the session's."""
+        ...
+
+    def lost(self, cause: str) -> None:
+        """The socket is gone. Idempotent."""
+        ...
+
+    def release(self) -> None:
+        """The upgrade failed before the agent was there: the id is free again."""
+        ...
+
+
+class Registry(Protocol):
+    """All sessions of the server."""
+
+    def reserve(self, params: SessionParams) -> Attachment:
+        """Take an id for a socket about to be upgraded. Raises `SessionExistsError`, `OverloadedError`."""
+        ...
+
+    def summaries(self) -> list[CallSummary]:
+        """The running sessions."""
+        ...
+
+    def kill(self, session_id: str) -> bool:
+        """End a session as a dropped socket would; False if there is none of that id."""
+        ...
+
+    def health(self) -> Health:
+        """The numbers of `/health`."""
+        ...
