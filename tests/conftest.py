@@ -33,7 +33,7 @@ REAL_LIMIT = 60.0
 REAL_TIME_LIMIT = 240.0
 """Seconds of real time for a test in virtual time, and for one marked `real_time`."""
 
-LOCAL_SPEECH_MODULES = ("hibari_tts", "moonshine_cpp", "onnxruntime")
+LOCAL_SPEECH_MODULES = ("hibari", "moonshine_cpp", "onnxruntime")
 
 # Time limits of single examples say more about the machine than about the code.
 _profile = partial(settings, deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True)

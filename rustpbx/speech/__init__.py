@@ -1,0 +1,1 @@
+"""Speech services: recognizers and synthesizers behind two protocols, and the embedded ones."""

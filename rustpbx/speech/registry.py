@@ -1,0 +1,116 @@
+"""Which speech service a provider name stands for.
+
+`make_recognizer` and `make_synthesizer` turn the options of one call into the `Recognizer` or `Synthesizer` that does
+the work. Programs that embed the server add their own services with `register_recognizer`, `register_synthesizer`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TypeVar
+
+import attrs
+import httpx
+
+from rustpbx.errors import SpeechError
+from rustpbx.shell.network import Network
+from rustpbx.shell.offload import Offload
+from rustpbx.speech import local
+from rustpbx.speech.base import Recognizer, Synthesizer
+
+LOCAL = "local"
+
+NOT_YET = frozenset({"aliyun", "deepgram", "tencent", "tencent_basic", "voiceapi"})
+"""Provider names of the protocol that this version does not speak to."""
+
+
+@attrs.frozen(kw_only=True)
+class RecognizerOptions:
+    """How one call is to be heard. `provider` None means the embedded one; `rate` in Hz is what the service wants."""
+
+    provider: str | None = None
+    language: str | None = None
+    rate: int = 16000
+    model: str | None = None
+    app_id: str | None = None
+    secret_id: str | None = attrs.field(default=None, repr=False)
+    secret_key: str | None = attrs.field(default=None, repr=False)
+    endpoint: str | None = None
+    extra: Mapping[str, str] = attrs.field(factory=dict)
+
+
+@attrs.frozen(kw_only=True)
+class SynthesizerOptions:
+    """Who speaks. What belongs to one utterance (speaker, speed, volume, rate) is in `Utterance`."""
+
+    provider: str | None = None
+    codec: str = "pcm"
+    app_id: str | None = None
+    secret_id: str | None = attrs.field(default=None, repr=False)
+    secret_key: str | None = attrs.field(default=None, repr=False)
+    endpoint: str | None = None
+    extra: Mapping[str, str] = attrs.field(factory=dict)
+
+
+@attrs.frozen(kw_only=True)
+class SpeechServices:
+    """What speech services may use. One per server: `asr` is the gate that all local recognizers share.
+
+    `client` is for endpoints of our own configuration, `guarded` for those an agent supplies.
+    """
+
+    offload: Offload
+    network: Network | None = None
+    client: httpx.AsyncClient | None = None
+    guarded: httpx.AsyncClient | None = None
+    asr: local.Gate = attrs.field(factory=local.Gate)
+
+
+RecognizerFactory = Callable[[RecognizerOptions, SpeechServices], Recognizer]
+SynthesizerFactory = Callable[[SynthesizerOptions, SpeechServices], Synthesizer]
+FactoryT = TypeVar("FactoryT")
+
+_recognizers: dict[str, RecognizerFactory] = {}
+_synthesizers: dict[str, SynthesizerFactory] = {}
+
+
+def register_recognizer(provider: str, factory: RecognizerFactory) -> None:
+    """Make `provider` an ASR service; an earlier one of that name is replaced."""
+    _recognizers[provider] = factory
+
+
+def register_synthesizer(provider: str, factory: SynthesizerFactory) -> None:
+    """Make `provider` a TTS service; an earlier one of that name is replaced."""
+    _synthesizers[provider] = factory
+
+
+def make_recognizer(options: RecognizerOptions, services: SpeechServices) -> Recognizer:
+    """The recognizer for one call. Raises `SpeechError` for a provider that is unknown, or not installed."""
+    return _find(_recognizers, options.provider)(options, services)
+
+
+def make_synthesizer(options: SynthesizerOptions, services: SpeechServices) -> Synthesizer:
+    """The synthesizer for one call. Raises `SpeechError` for a provider that is unknown, or not installed."""
+    return _find(_synthesizers, options.provider)(options, services)
+
+
+def _find(factories: Mapping[str, FactoryT], provider: str | None) -> FactoryT:
+    name = provider or LOCAL
+    if name in factories:
+        return factories[name]
+    known = ", ".join(sorted(factories))
+    if name in NOT_YET:
+        raise SpeechError(f"provider {name!r} is not available in this version; available: {known}")
+    raise SpeechError(f"provider {name!r} is unknown; available: {known}")
+
+
+def _local_recognizer(options: RecognizerOptions, services: SpeechServices) -> Recognizer:
+    return local.LocalRecognizer(services.offload, language=options.language, gate=services.asr)
+
+
+def _local_synthesizer(options: SynthesizerOptions, services: SpeechServices) -> Synthesizer:  # noqa: ARG001 - one shape
+    return local.LocalSynthesizer(services.offload)
+
+
+register_recognizer(LOCAL, _local_recognizer)
+register_synthesizer(LOCAL, _local_synthesizer)
