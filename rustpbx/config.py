@@ -251,11 +251,12 @@ def _table(value: object) -> dict[str, object]:
     return value
 
 
-def _call_record(value: object) -> CallRecordConfig | None:
+def _call_record(value: object) -> CallRecordConfig:
     table = _table(value)
     if "type" not in table:
         raise BadValueError(f"missing: one of {', '.join(_CALL_RECORDS)}", ".type")
-    record: CallRecordConfig = _CONVERTER.structure(table, _CALL_RECORDS[values.one_of(*_CALL_RECORDS)(table["type"])])
+    kind = values.at(".type", values.one_of(*_CALL_RECORDS))(table["type"])
+    record: CallRecordConfig = _CONVERTER.structure(table, _CALL_RECORDS[kind])
     return record
 
 
@@ -263,10 +264,8 @@ def _handler(value: object) -> dict[str, object]:
     """`url` is a list of one; `urls` beats it."""
     table = dict(_table(value))
     if "url" in table:
-        try:
-            table.setdefault("urls", [values.http_url(table.pop("url"))])
-        except BadValueError as error:
-            raise BadValueError(error.problem, ".url") from None
+        url = values.at(".url", values.http_url)(table.pop("url"))
+        table.setdefault("urls", [url])
     if table.get("urls") == []:
         raise BadValueError("must not be empty", ".urls")
     return table
@@ -335,6 +334,8 @@ def _errors(error: BaseException, path: str, moved: frozenset[str]) -> Iterator[
 
 def _unknown(key: str, cls: type) -> str:
     known = {field.name for field in attrs.fields(cls)} - {"warnings"}
+    if cls is not Config and key in {field.name for field in attrs.fields(Config)}:
+        return "unknown key here: it belongs above the first [table]"
     known |= set(_UA_KEYS) if cls is Config else {"url"} if cls is HandlerConfig else set()
     close = difflib.get_close_matches(key, sorted(known), n=1)
     return f"unknown key (did you mean {close[0]}?)" if close else "unknown key"

@@ -101,19 +101,25 @@ def one_of(*choices: str, aliases: Mapping[str, str] | None = None) -> Parse[str
     return parse
 
 
+def at(where: str, parse: Parse[T]) -> Parse[T]:
+    """`parse`, whose errors name the place `where` inside the whole."""
+
+    def parse_there(value: object) -> T:
+        try:
+            return parse(value)
+        except BadValueError as error:
+            raise BadValueError(error.problem, where + error.where) from None
+
+    return parse_there
+
+
 def list_of(parse: Parse[T]) -> Parse[tuple[T, ...]]:
     """A list, each item by `parse`."""
 
     def parse_list(value: object) -> tuple[T, ...]:
         if not isinstance(value, list):
             raise BadValueError(f"expected a list, got {_kind(value)}")
-        items = []
-        for index, item in enumerate(value):
-            try:
-                items.append(parse(item))
-            except BadValueError as error:
-                raise BadValueError(error.problem, f"[{index}]{error.where}") from None
-        return tuple(items)
+        return tuple(at(f"[{index}]", parse)(item) for index, item in enumerate(value))
 
     return parse_list
 
