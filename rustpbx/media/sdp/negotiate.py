@@ -1,0 +1,296 @@
+"""Offer and answer for one audio stream as pure functions (RFC 3264, with RFC 3551, 4733, 5761 and 3605).
+
+We speak G.711 in both laws and telephone-event at 8 kHz, over plain RTP. One codec is answered, so that a stream never
+changes its codec under way. Names are not resolved: media goes to IP literals only.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterator, Sequence
+
+import attrs
+
+from rustpbx.core import Address
+from rustpbx.errors import MediaError
+from rustpbx.media.events import Codec, Direction, MediaFormat
+from rustpbx.media.sdp.model import (
+    Connection,
+    Fmtp,
+    MediaDescription,
+    Origin,
+    RtpMap,
+    SessionDescription,
+    Ssrc,
+)
+
+PROTOCOLS = ("RTP/AVP", "RTP/AVPF")
+"""Profiles we accept; the answer repeats the one offered. We offer the first."""
+
+STATIC_TYPES = {Codec.PCMU: 0, Codec.PCMA: 8}
+DTMF_TYPE = 101
+"""The dynamic payload type we offer for telephone-event."""
+
+CLOCK_RATE = 8000
+DTMF_EVENTS = "0-16"
+"""The digits and flash (RFC 4733 section 3.2)."""
+
+
+class NegotiationError(MediaError):
+    """No audio both sides speak. The text says what was offered; `reply` is the SIP status to answer with."""
+
+    reply = 488
+
+
+@attrs.frozen(kw_only=True)
+class LocalMedia:
+    """Our side of one call.
+
+    `host` is the advertised IP literal, `port` the even RTP port. `session_id` stays for the whole dialog, `version`
+    rises with each description sent (`next`). `codecs` are those we accept, best first; their order decides an answer
+    only with `own_order`, else the offerer's does. `direction` is what we are willing to do, `ptime` (ms) what we want
+    to receive. `cname` "" becomes `rustpbx-<ssrc>`.
+    """
+
+    host: str
+    port: int
+    ssrc: int
+    session_id: int
+    version: int = 1
+    codecs: tuple[Codec, ...] = (Codec.PCMU, Codec.PCMA)
+    own_order: bool = False
+    dtmf: bool = True
+    direction: Direction = Direction.SENDRECV
+    ptime: int = 20
+    cname: str = ""
+
+    def next(self) -> LocalMedia:
+        """The same with the next version, for the next description of the dialog."""
+        return attrs.evolve(self, version=self.version + 1)
+
+
+# -- the three functions --------------------------------------------------------------------------------------------
+
+
+def offer(local: LocalMedia) -> SessionDescription:
+    """What we offer: our codecs at their static types, telephone-event 101, rtcp-mux."""
+    rtpmaps = [RtpMap(STATIC_TYPES[codec], codec.value, CLOCK_RATE) for codec in local.codecs]
+    if local.dtmf:
+        rtpmaps.append(RtpMap(DTMF_TYPE, "telephone-event", CLOCK_RATE))
+    audio = _audio(local, rtpmaps, PROTOCOLS[0], local.direction, rtcp_mux=True)
+    return _description(local, [audio])
+
+
+def answer(remote: SessionDescription, local: LocalMedia) -> tuple[SessionDescription, MediaFormat]:
+    """Answer an offer: the first audio stream we can use, every other m= line refused with port 0 (section 6).
+
+    A stream on hold (inactive or sendonly, c=0.0.0.0, or port 0 if there is no better one) is a good answer, with the
+    direction that is left to us. Raises `NegotiationError`.
+    """
+    chosen = _choose(remote, local)
+    if chosen is None:
+        raise NegotiationError(f"no audio that we speak in the offer of {describe(remote)}")
+    theirs, codec, dtmf = chosen
+    connection = _connection(remote, theirs, local)
+    wanted = _direction(remote.direction_of(theirs), local.direction, silent=_silent(connection, theirs))
+    ours = _audio(local, [codec, dtmf] if dtmf else [codec], theirs.protocol, wanted, rtcp_mux=_muxed(remote, theirs))
+    if theirs.port == 0:
+        ours = attrs.evolve(ours, port=0)
+    media = [ours if m is theirs else _refused(m) for m in remote.media]
+    dtmf_type = dtmf.payload_type if dtmf else None
+    agreed = MediaFormat(
+        codec=Codec(codec.encoding.upper()),
+        receive_pt=codec.payload_type,
+        send_pt=codec.payload_type,
+        remote=(connection.host, theirs.port),
+        rtcp=_rtcp(theirs, connection, muxed=ours.rtcp_mux),
+        rtcp_mux=ours.rtcp_mux,
+        direction=wanted,
+        receive_dtmf_pt=dtmf_type,
+        send_dtmf_pt=dtmf_type,
+        ptime=_ptime(remote, theirs),
+    )
+    return _description(local, media), agreed
+
+
+def accept_answer(ours: SessionDescription, theirs: SessionDescription) -> MediaFormat:
+    """What an answer to our offer means. We send with the answer's payload types and receive with those we offered.
+
+    The first codec of the answer that we offered is used. Raises `NegotiationError` where the stream was refused or
+    answered with nothing we offered.
+    """
+    at, offered = next((at, m) for at, m in enumerate(ours.media) if m.kind == "audio")
+    answered = theirs.media[at] if at < len(theirs.media) else None
+    if answered is None or answered.kind != "audio" or answered.protocol not in PROTOCOLS or answered.port == 0:
+        raise NegotiationError(f"our audio was refused with an answer of {describe(theirs)}")
+    codec = next((pair for pair in _common(offered, answered) if _is_codec(pair[0])), None)
+    if codec is None:
+        raise NegotiationError(f"nothing of our offer in the answer of {describe(theirs)}")
+    dtmf = next((pair for pair in _common(offered, answered) if _is_dtmf(pair[0])), None)
+    local_host = (ours.connection_of(offered) or ours.origin.connection).host
+    connection = _usable(theirs.connection_of(answered), local_host, describe(theirs))
+    muxed = _muxed(ours, offered) and _muxed(theirs, answered)
+    return MediaFormat(
+        codec=Codec(codec[0].encoding.upper()),
+        receive_pt=codec[0].payload_type,
+        send_pt=codec[1].payload_type,
+        remote=(connection.host, answered.port),
+        rtcp=_rtcp(answered, connection, muxed=muxed),
+        rtcp_mux=muxed,
+        direction=_direction(
+            theirs.direction_of(answered), ours.direction_of(offered), silent=_silent(connection, answered)
+        ),
+        receive_dtmf_pt=dtmf[0].payload_type if dtmf else None,
+        send_dtmf_pt=dtmf[1].payload_type if dtmf else None,
+        ptime=_ptime(theirs, answered),
+    )
+
+
+def describe(description: SessionDescription) -> str:
+    """One line for logs and errors: each stream with profile and formats."""
+    return "; ".join(_describe(media) for media in description.media) or "no media at all"
+
+
+def _describe(media: MediaDescription) -> str:
+    known = {str(rtpmap.payload_type): f"{rtpmap} ({rtpmap.payload_type})" for rtpmap in media.offered()}
+    formats = ", ".join(known.get(name, name) for name in media.formats[:12])
+    return f"{media.kind} {media.port} {media.protocol} {formats}"
+
+
+# -- choosing -------------------------------------------------------------------------------------------------------
+
+
+def _choose(remote: SessionDescription, local: LocalMedia) -> tuple[MediaDescription, RtpMap, RtpMap | None] | None:
+    """The stream to use with its codec and telephone-event: the first live one, else the first with port 0."""
+    for media in sorted(remote.media, key=lambda m: m.port == 0):
+        if media.kind != "audio" or media.protocol not in PROTOCOLS:
+            continue
+        codecs = [rtpmap for rtpmap in media.offered() if _is_codec(rtpmap, local.codecs)]
+        if local.own_order:
+            codecs.sort(key=lambda rtpmap: local.codecs.index(Codec(rtpmap.encoding.upper())))
+        if codecs:
+            dtmf = next((rtpmap for rtpmap in media.offered() if _is_dtmf(rtpmap)), None) if local.dtmf else None
+            return media, codecs[0], dtmf
+    return None
+
+
+def _is_codec(rtpmap: RtpMap, codecs: Sequence[Codec] = tuple(Codec)) -> bool:
+    names = {codec.value for codec in codecs}
+    return rtpmap.encoding.upper() in names and (rtpmap.clock_rate, rtpmap.channels) == (CLOCK_RATE, 1)
+
+
+def _is_dtmf(rtpmap: RtpMap) -> bool:
+    """Telephone-event at the codec's clock rate; one at 48 kHz belongs to Opus."""
+    return rtpmap.encoding.lower() == "telephone-event" and rtpmap.clock_rate == CLOCK_RATE
+
+
+def _common(offered: MediaDescription, answered: MediaDescription) -> Iterator[tuple[RtpMap, RtpMap]]:
+    """Formats in both, as (ours, theirs), in the answer's order; the payload types may differ (section 5.1)."""
+    ours = {_key(rtpmap): rtpmap for rtpmap in reversed(offered.offered())}
+    return ((ours[_key(theirs)], theirs) for theirs in answered.offered() if _key(theirs) in ours)
+
+
+def _key(rtpmap: RtpMap) -> tuple[str, int, int]:
+    return rtpmap.encoding.upper(), rtpmap.clock_rate, rtpmap.channels
+
+
+# -- addresses ------------------------------------------------------------------------------------------------------
+
+
+def _connection(remote: SessionDescription, media: MediaDescription, local: LocalMedia) -> Connection:
+    return _usable(remote.connection_of(media), local.host, describe(remote))
+
+
+def _usable(connection: Connection | None, local_host: str, what: str) -> Connection:
+    """The connection with its IP literal in normal form; NegotiationError if we cannot send there."""
+    if connection is None:
+        raise NegotiationError(f"no c= line for {what}")
+    try:
+        address = ipaddress.ip_address(connection.host)
+    except ValueError:
+        raise NegotiationError(f"media to {connection.host[:80]!r} is not possible, only to an IP address") from None
+    if address.is_multicast:
+        raise NegotiationError(f"media to the multicast group {address} is not possible")
+    if address.version != ipaddress.ip_address(local_host).version and not address.is_unspecified:
+        raise NegotiationError(f"media to {address} is not possible from {local_host}")
+    return Connection.to(str(address))
+
+
+def _silent(connection: Connection, media: MediaDescription) -> bool:
+    """On hold by address: 0.0.0.0 of RFC 2543 phones (RFC 3264 section 8.4), or port 0."""
+    return media.port == 0 or ipaddress.ip_address(connection.host).is_unspecified
+
+
+def _muxed(description: SessionDescription, media: MediaDescription) -> bool:
+    return media.rtcp_mux or description.rtcp_mux
+
+
+def _rtcp(media: MediaDescription, connection: Connection, *, muxed: bool) -> Address | None:
+    """Where the peer wants RTCP: muxed, as its a=rtcp says (RFC 3605), or on the next port; None while on hold."""
+    if _silent(connection, media):
+        return None
+    if muxed:
+        return connection.host, media.port
+    if media.rtcp is None:
+        return (connection.host, media.port + 1) if media.port < 65_535 else None
+    elsewhere = media.rtcp.connection
+    try:
+        host = str(ipaddress.ip_address(elsewhere.host)) if elsewhere else connection.host
+    except ValueError:  # a name; its media address is one of its own as well
+        host = connection.host
+    return host, media.rtcp.port
+
+
+# -- parts ----------------------------------------------------------------------------------------------------------
+
+_SENDS = {Direction.SENDRECV, Direction.SENDONLY}
+_RECEIVES = {Direction.SENDRECV, Direction.RECVONLY}
+_FLAGS = {
+    (True, True): Direction.SENDRECV,
+    (True, False): Direction.SENDONLY,
+    (False, True): Direction.RECVONLY,
+    (False, False): Direction.INACTIVE,
+}
+
+
+def _direction(theirs: Direction, ours: Direction, *, silent: bool) -> Direction:
+    """Our direction (section 6.1): we send if they receive and we are willing, and the other way round."""
+    sends = ours in _SENDS and theirs in _RECEIVES and not silent
+    receives = ours in _RECEIVES and theirs in _SENDS
+    return _FLAGS[sends, receives]
+
+
+def _ptime(description: SessionDescription, media: MediaDescription) -> int:
+    """What the peer wants to be sent, in ms: its ptime within its maxptime, a multiple of 10 from 10 to 60."""
+    wanted = media.ptime or description.ptime or 20
+    most = media.maxptime or description.maxptime or 60
+    return max(10, min(wanted, most, 60) // 10 * 10)
+
+
+def _audio(
+    local: LocalMedia, rtpmaps: Sequence[RtpMap], protocol: str, direction: Direction, *, rtcp_mux: bool
+) -> MediaDescription:
+    dtmf = (Fmtp(str(rtpmap.payload_type), DTMF_EVENTS) for rtpmap in rtpmaps if _is_dtmf(rtpmap))
+    return MediaDescription(
+        kind="audio",
+        port=local.port,
+        protocol=protocol,
+        formats=tuple(str(rtpmap.payload_type) for rtpmap in rtpmaps),
+        rtpmaps=tuple(rtpmaps),
+        fmtps=tuple(dtmf),
+        ssrcs=(Ssrc(local.ssrc, "cname", local.cname or f"rustpbx-{local.ssrc}"),),
+        rtcp_mux=rtcp_mux,
+        ptime=local.ptime,
+        direction=direction,
+    )
+
+
+def _refused(media: MediaDescription) -> MediaDescription:
+    """Section 6: port 0, with the formats of the offer since the grammar wants some."""
+    return MediaDescription(kind=media.kind, port=0, protocol=media.protocol, formats=media.formats)
+
+
+def _description(local: LocalMedia, media: Sequence[MediaDescription]) -> SessionDescription:
+    connection = Connection.to(local.host)
+    origin = Origin(str(local.session_id), str(local.version), connection)
+    return SessionDescription(origin=origin, connection=connection, media=tuple(media))
