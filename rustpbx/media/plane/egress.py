@@ -1,0 +1,143 @@
+"""From the sources to the sockets: each sending leg gets a frame every tick, of its source or of silence."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+
+import numpy as np
+
+from rustpbx.core import Address
+from rustpbx.media.plane import stages
+from rustpbx.media.plane.bank import PLAYOUT, Bank
+from rustpbx.media.plane.leg import Leg
+from rustpbx.media.plane.port import Ports
+from rustpbx.media.plane.stages import FRAME, HEADER, Bytes, Flags, Slots
+
+LOW = 15
+"""Frames in a playout ring below which it is filled up from the spool: 300 ms."""
+
+
+class Egress:
+    """The speaking side of the tick. `guard(step, slots)` runs a step, and again row by row if it raises."""
+
+    def __init__(
+        self,
+        bank: Bank,
+        ports: Ports,
+        counters: Counter[str],
+        guard: Callable[[Callable[[Slots], None], Slots], None],
+    ) -> None:
+        self._bank = bank
+        self._ports = ports
+        self._counters = counters
+        self._guard = guard
+        self._legs: dict[int, Leg] = {}
+        self._wires: dict[int, tuple[int, memoryview, Address]] = {}
+        self.frames_due = 0
+        self.frames_sent = 0
+
+    def add(self, leg: Leg) -> None:
+        """This leg exists."""
+        self._legs[leg.slot] = leg
+
+    def remove(self, leg: Leg) -> None:
+        """It does no more."""
+        self._legs.pop(leg.slot, None)
+        self._wires.pop(leg.slot, None)
+
+    def route(self, leg: Leg) -> None:
+        """The leg's destination or packet time has changed: build anew what the send loop uses."""
+        if leg.destination is None:
+            return
+        size = HEADER + FRAME * int(self._bank.frames[leg.slot])
+        packet = memoryview(self._bank.packets[leg.slot])[:size]
+        self._wires[leg.slot] = (leg.rtp, packet, leg.destination)
+
+    def speak(self) -> None:
+        """Send what is due in this tick."""
+        bank = self._bank
+        slots = np.flatnonzero(bank.sending)
+        if slots.size:
+            self._guard(self._speak, slots)
+            self._guard(self._tend, slots)
+        bank.rtp_time += FRAME
+
+    def skip(self, ticks: int) -> None:
+        """So many ticks are left out: RTP time goes on, no content is lost, the next packet starts a talk spurt."""
+        bank = self._bank
+        bank.rtp_time += FRAME * ticks
+        bank.marker |= bank.sending
+        self.frames_due += ticks * int(bank.sending.sum())
+
+    def _speak(self, slots: Slots) -> None:
+        bank = self._bank
+        playing = bank.playout_count[slots] > 0
+        phase = bank.phase[slots]
+        full = slots[phase + 1 >= bank.frames[slots]]
+        # What can raise comes first, so that a second run, row by row, finds everything as it was.
+        encoded = self._encoded(slots, playing)
+        wires = [self._wires[slot] for slot in full.tolist()]
+        bank.payload[slots, phase] = encoded
+        players = slots[playing]
+        bank.playout_head[players] = (bank.playout_head[players] + 1) % PLAYOUT
+        bank.playout_count[players] -= 1
+        bank.unsent[players] += 1
+        bank.marker[slots] |= playing & ~bank.talking[slots]
+        bank.talking[slots] = playing
+        first = slots[phase == 0]
+        bank.stamp[first] = bank.rtp_time[first]
+        bank.phase[slots] = phase + 1
+        if wires:
+            self._send(full, wires)
+
+    def _encoded(self, slots: Slots, playing: Flags) -> Bytes:
+        bank = self._bank
+        law = bank.law_out[slots]
+        encoded = stages.silence(law)
+        if playing.any():
+            players = slots[playing]
+            pcm = bank.playout[players, bank.playout_head[players]]
+            encoded[playing] = stages.encode(pcm, law[playing])
+        return encoded
+
+    def _send(self, slots: Slots, wires: list[tuple[int, memoryview, Address]]) -> None:
+        """Write the headers of full packets and send them, always in the order of their slots."""
+        bank = self._bank
+        stages.write_headers(
+            bank.packets,
+            slots,
+            marker=bank.marker[slots],
+            payload_type=bank.send_pt[slots],
+            sequence=bank.sequence[slots],
+            rtp_time=bank.stamp[slots],
+            ssrc=bank.ssrc_out[slots],
+        )
+        send = self._ports.send
+        refused = [index for index, wire in enumerate(wires) if not send(*wire)]
+        frames = bank.frames[slots]
+        self.frames_due += int(frames.sum())
+        bank.phase[slots] = 0
+        bank.marker[slots] = False
+        bank.sequence[slots] += 1
+        if refused:
+            self._counters["sends_refused"] += len(refused)
+            bank.unsent[slots[refused]] = 0
+            slots = np.delete(slots, refused)
+            frames = bank.frames[slots]
+        self.frames_sent += int(frames.sum())
+        bank.sent[slots] += 1
+        bank.octets[slots] += frames * FRAME
+        bank.played[slots] += bank.unsent[slots]
+        bank.unsent[slots] = 0
+
+    def _tend(self, slots: Slots) -> None:
+        """Fill up low rings, and tell sources whose last frame has gone."""
+        bank = self._bank
+        count = bank.playout_count[slots]
+        low = bank.spooled[slots] & (count < LOW)
+        over = bank.closing[slots] & (count == 0) & (bank.unsent[slots] == 0)
+        for slot in slots[low | over].tolist():
+            leg = self._legs.get(slot)
+            if leg is not None and leg.source is not None:
+                leg.source.refill()

@@ -1,0 +1,195 @@
+"""From the jitter rings to the ears: playout, G.711, concealment, 16 kHz, then taps and voice activity.
+
+The jitter buffer is a ring per leg and a few counters. A frame that is not there is lost if a newer one is (the cursor
+moves on), and late if none is (the cursor waits, and the delay has grown by 20 ms: that is how the buffer follows
+the jitter, up to 200 ms). What was never needed for four seconds is taken out again, where it is quiet.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+
+import numpy as np
+
+from rustpbx.media.plane import stages
+from rustpbx.media.plane.bank import BLOCKS, Bank
+from rustpbx.media.plane.leg import Leg
+from rustpbx.media.plane.stages import Bytes, Flags, Slots
+from rustpbx.media.plane.tap import Tap
+
+TICK = 0.02
+
+DEEPEST = 10
+"""Frames of delay that the buffer grows to: 200 ms."""
+
+SHALLOWEST = 1
+"""Frames always left in reserve: 20 ms."""
+
+GONE = 10
+"""After so many missing frames in a row the stream has stopped; the next packet starts the buffer again."""
+
+WINDOW = 200
+"""Ticks over which the reserve is watched before it is called surplus: 4 s."""
+
+UNSEEN = 1000
+
+QUIET = 150.0**2
+"""Mean power below which a frame can be left out unheard (-47 dBFS)."""
+
+WHEEL = BLOCKS + 1
+
+
+class Hearing:
+    """The listening side of the tick. `guard(step, slots)` runs a step, and again row by row if it raises."""
+
+    def __init__(
+        self,
+        bank: Bank,
+        counters: Counter[str],
+        guard: Callable[[Callable[[Slots], None], Slots], None],
+        eject: Callable[[Leg, Exception], None],
+    ) -> None:
+        self._bank = bank
+        self._counters = counters
+        self._guard = guard
+        self._eject = eject
+        self._legs: dict[int, Leg] = {}
+        self._watched: dict[int, Leg] = {}
+        self._wheel: list[list[tuple[Leg, Tap]]] = [[] for _ in range(WHEEL)]
+        self._tick = 0
+        self._now = 0.0
+
+    def add(self, leg: Leg) -> None:
+        """This leg exists."""
+        self._legs[leg.slot] = leg
+
+    def remove(self, leg: Leg) -> None:
+        """It does no more."""
+        self._legs.pop(leg.slot, None)
+        self._watched.pop(leg.slot, None)
+
+    def listen(self, leg: Leg) -> None:
+        """The leg's detector has changed."""
+        if leg.watch is None:
+            self._watched.pop(leg.slot, None)
+        else:
+            self._watched[leg.slot] = leg
+        leg.listen()
+
+    def tap(self, leg: Leg, tap: Tap) -> None:
+        """Serve a new tap."""
+        leg.taps.append(tap)
+        leg.listen()
+        self._due(leg, tap)
+
+    def heard_at(self, slot: int) -> float:
+        """When the frame of this tick was spoken: it arrived `delay` frames ago and began 20 ms before that."""
+        return self._now - (int(self._bank.delay[slot]) + 1) * TICK
+
+    def hear(self, now: float) -> None:
+        """Play one frame of every leg that has been heard from. `now` is when this tick was due."""
+        self._now = now
+        self._tick += 1
+        slots = np.flatnonzero(self._bank.heard)
+        if slots.size:
+            self._guard(self._hear, slots)
+        if self._tick % WINDOW == 0:
+            self._review()
+        self._emit()
+
+    def _hear(self, slots: Slots) -> None:
+        bank = self._bank
+        payload, found = stages.take(bank.ring, bank.present, bank.head, slots)
+        flowing = bank.flowing[slots]
+        waiting = flowing & (bank.hold[slots] > 0)
+        due = flowing & ~waiting
+        found &= due
+        wanted = bank.wanted[slots]
+        if wanted.any():
+            self._listen(slots[wanted], payload[wanted], found[wanted])
+        dry = due & ~found & (bank.lead[slots] <= 0) & (bank.delay[slots] < DEEPEST)
+        bank.hold[slots] -= waiting
+        bank.delay[slots] += dry
+        bank.misses[slots] = np.where(found, 0, bank.misses[slots] + 1)
+        bank.flowing[slots] = flowing & ~(due & (bank.misses[slots] >= GONE) & (bank.lead[slots] <= 0))
+        self._advance(slots[due & ~dry])
+        due_slots = slots[due]
+        bank.spare[due_slots] = np.minimum(bank.spare[due_slots], bank.lead[due_slots])
+        self._shrink(due_slots)
+
+    def _listen(self, slots: Slots, payload: Bytes, found: Flags) -> None:
+        """Samples of one frame for legs that somebody listens to; nothing is kept before all of it is done."""
+        bank = self._bank
+        pcm = stages.decode(payload, bank.law_in[slots])
+        if not found.all():
+            missing = slots[~found]
+            pcm[~found] = stages.conceal(bank.last[missing], bank.misses[missing])
+        wide, tail = stages.upsample(bank.tail[slots], pcm)
+        bank.power[slots] = stages.levels(pcm)
+        bank.last[slots[found]] = pcm[found]
+        bank.tail[slots] = tail
+        bank.blocks[slots, self._tick % BLOCKS] = wide
+        if self._watched:
+            self._detect(slots, wide.tobytes())
+
+    def _detect(self, slots: Slots, frames: bytes) -> None:
+        size = 4 * stages.FRAME
+        for index, slot in enumerate(slots.tolist()):
+            leg = self._watched.get(slot)
+            if leg is None or leg.watch is None:
+                continue
+            try:
+                voiced = leg.watch.detector.voiced(frames[index * size : (index + 1) * size])
+                for fact in leg.watch.activity.frame(voiced, self.heard_at(slot)):
+                    leg.tell(fact)
+            except Exception as error:  # noqa: BLE001 - whatever it is, it is this leg's alone
+                self._eject(leg, error)
+
+    def _advance(self, slots: Slots) -> None:
+        bank = self._bank
+        stages.advance(bank.present, bank.head, slots)
+        bank.cursor[slots] += np.uint32(stages.FRAME)
+        bank.lead[slots] -= 1
+
+    def _shrink(self, slots: Slots) -> None:
+        """Leave out the next frame of legs that hold too many: at once beyond 200 ms, else where it is quiet."""
+        bank = self._bank
+        lead = bank.lead[slots]
+        quiet = (bank.surplus[slots] > 0) & (bank.power[slots] < QUIET) & (lead > SHALLOWEST)
+        shrinking = slots[quiet | (lead > DEEPEST)]
+        if shrinking.size:
+            self._advance(shrinking)
+            bank.surplus[shrinking] = np.maximum(0, bank.surplus[shrinking] - 1)
+            bank.delay[shrinking] = np.maximum(0, bank.delay[shrinking] - 1)
+            self._counters["frames_left_out"] += shrinking.size
+
+    def _review(self) -> None:
+        """What stayed in reserve during a whole window is surplus."""
+        bank = self._bank
+        bank.surplus[:] = np.where(bank.spare < UNSEEN, np.clip(bank.spare - SHALLOWEST, 0, DEEPEST), 0)
+        bank.spare[:] = UNSEEN
+
+    # -- taps
+
+    def _due(self, leg: Leg, tap: Tap) -> None:
+        self._wheel[(self._tick + tap.frames) % WHEEL].append((leg, tap))
+
+    def _emit(self) -> None:
+        """Send the blocks that this tick completes."""
+        place = self._tick % WHEEL
+        due, self._wheel[place] = self._wheel[place], []
+        for leg, tap in due:
+            if tap.closed or leg.failed:
+                self._drop(leg, tap)
+                continue
+            if self._bank.heard[leg.slot]:
+                at = self.heard_at(leg.slot)
+                if not tap.emit(self._bank, leg.slot, self._tick % BLOCKS, at):
+                    self._counters["tap_blocks_dropped"] += 1
+            self._due(leg, tap)
+
+    def _drop(self, leg: Leg, tap: Tap) -> None:
+        if tap in leg.taps:
+            leg.taps.remove(tap)
+            leg.listen()

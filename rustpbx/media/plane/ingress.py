@@ -1,0 +1,288 @@
+"""From the sockets into the jitter rings: drain, judge, place.
+
+Ordinary packets (20 ms of the agreed codec from the known SSRC) are handled a round at a time, all calls at once.
+Everything else (first packets, other packet times, DTMF, RTCP on the same port, padding, strangers) takes the slower
+way, packet by packet, to the same arrays.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+
+import numpy as np
+
+from rustpbx.core import Address
+from rustpbx.media.events import DigitPressed
+from rustpbx.media.plane import stages
+from rustpbx.media.plane.bank import DEPTH, PACKET, Bank
+from rustpbx.media.plane.leg import Leg
+from rustpbx.media.plane.port import Ports
+from rustpbx.media.plane.stages import FRAME, HEADER, Slots
+from rustpbx.media.rtp import RtpPacket, is_rtcp, parse_rtp
+from rustpbx.media.seq import extend
+
+ROUNDS = 64
+"""Packets read from one socket in one tick. A flood beyond overflows in the kernel's buffer, not in ours."""
+
+BATCH = 6
+"""From so many packets in a round the arrays are faster than the single way."""
+
+START = 2
+"""Frames that the jitter buffer waits for at first: 40 ms."""
+
+LONGEST = 6 * FRAME
+"""Payload bytes that we accept in one packet: 120 ms. Offered is at most 60."""
+
+STRAYS = 2
+"""So many packets in a row outside the ring mean that the peer's time has jumped."""
+
+
+class Ingress:
+    """The receiving side of the tick. `eject(leg, error)` is called for a leg whose packet raised."""
+
+    def __init__(
+        self, bank: Bank, ports: Ports, counters: Counter[str], eject: Callable[[Leg, Exception], None]
+    ) -> None:
+        self._bank = bank
+        self._ports = ports
+        self._counters = counters
+        self._eject = eject
+        self._rtp: dict[int, Leg] = {}
+        self._rtcp: dict[int, Leg] = {}
+        self._legs: dict[int, Leg] = {}
+        self._packets = np.zeros((bank.slots, PACKET), np.uint8)
+        self._views = [memoryview(row) for row in self._packets]  # type: ignore[arg-type]  # rows are buffers
+        self._scratch = memoryview(bytearray(PACKET))
+
+    def add(self, leg: Leg) -> None:
+        """Read this leg's sockets from now on."""
+        self._rtp[leg.rtp] = self._legs[leg.slot] = leg
+        self._rtcp[leg.rtcp] = leg
+
+    def remove(self, leg: Leg) -> None:
+        """Read them no more."""
+        self._rtp.pop(leg.rtp, None)
+        self._rtcp.pop(leg.rtcp, None)
+        self._legs.pop(leg.slot, None)
+
+    def drain(self, now: float, epoch: float) -> None:
+        """Read what waits on every socket, at most `ROUNDS` packets each."""
+        for _ in range(ROUNDS):
+            handles = self._ports.ready()
+            if not handles:
+                return
+            self._round(handles, now, epoch)
+
+    def _round(self, handles: list[int], now: float, epoch: float) -> None:
+        """Read one packet of each socket."""
+        receive, views, by_handle = self._ports.receive_into, self._views, self._rtp
+        legs: list[Leg] = []
+        sizes: list[int] = []
+        count = 0
+        for handle in handles:
+            leg = by_handle.get(handle)
+            if leg is None or leg.failed:
+                self._aside(handle, epoch)
+                continue
+            got = receive(handle, views[count])
+            if got is None:
+                continue
+            size, source = got
+            if source != leg.believed and not self._admit(leg, views[count][:size], source, now):
+                continue
+            legs.append(leg)
+            sizes.append(size)
+            count += 1
+        if count >= BATCH:
+            self._batch(legs, sizes, now, epoch)
+        else:
+            for index, leg in enumerate(legs):
+                self._guarded(leg, views[index][: sizes[index]], now, epoch)
+
+    def _aside(self, handle: int, epoch: float) -> None:
+        """A packet on an RTCP port, or on the port of a leg that has failed."""
+        got = self._ports.receive_into(handle, self._scratch)
+        leg = self._rtcp.get(handle)
+        if got is None or leg is None or leg.failed:
+            return
+        size, source = got
+        self._report(leg, self._scratch[:size], source, epoch)
+
+    def _report(self, leg: Leg, data: memoryview, source: Address, epoch: float) -> None:
+        latch = leg.latch
+        if latch is None or source[0] not in (latch.signalled[0], latch.send_to[0]):
+            leg.drop("rtcp_stranger")
+        elif not leg.reporter.receive(data, epoch):
+            leg.drop("rtcp_malformed")
+
+    def _admit(self, leg: Leg, data: memoryview, source: Address, now: float) -> bool:
+        """A packet from another source than the believed one: may it be the peer's?"""
+        latch = leg.latch
+        if latch is not None and leg.format is not None:
+            if is_rtcp(data) and leg.format.rtcp_mux and source == latch.send_to:
+                return True
+            packet = parse_rtp(data)
+            known = packet and packet.payload_type in (leg.format.receive_pt, leg.format.receive_dtmf_pt)
+            if packet and known and latch.offer(source, packet.ssrc, packet.sequence, now):
+                leg.believed = latch.address
+                return True
+        leg.drop("rtp_stranger")
+        return False
+
+    # -- all at once
+
+    def _batch(self, legs: list[Leg], sizes: list[int], now: float, epoch: float) -> None:
+        slots = np.array([leg.slot for leg in legs], np.intp)
+        rows = np.arange(len(legs))
+        try:
+            odd = self._place_rows(rows, slots, np.array(sizes), now)
+        except Exception:  # noqa: BLE001 - one row must not take the others with it: find it one by one
+            odd = rows
+        for index in odd.tolist():
+            self._guarded(legs[index], self._views[index][: sizes[index]], now, epoch)
+
+    def _place_rows(self, rows: Slots, slots: Slots, sizes: stages.Ints, now: float) -> Slots:
+        """Put the ordinary packets into their rings; the rows of the others."""
+        bank = self._bank
+        packets = self._packets[: len(rows)]
+        header = stages.parse_headers(packets)
+        delta = stages.signed(header.rtp_time - bank.cursor[slots])
+        plain = (
+            (sizes == HEADER + FRAME)
+            & (header.first == 0x80)
+            & (header.payload_type == bank.receive_pt[slots])
+            & bank.ssrc_known[slots]
+            & (header.ssrc == bank.ssrc_in[slots])
+            & bank.flowing[slots]
+            & (delta >= 0)
+            & (delta < DEPTH * FRAME)
+            & (delta % FRAME == 0)
+        )
+        if not plain.all():
+            slots, delta = slots[plain], delta[plain]
+            header = stages.Headers(*(field[plain] for field in header))
+            packets = packets[plain]
+        ahead = delta // FRAME
+        stages.insert(
+            bank.ring, bank.present, bank.head, slots, ahead=ahead, payload=packets[:, HEADER : HEADER + FRAME]
+        )
+        bank.lead[slots] = np.maximum(bank.lead[slots], ahead + 1)
+        self._count_rows(slots, header, now)
+        odd: Slots = rows[~plain]
+        return odd
+
+    def _count_rows(self, slots: Slots, header: stages.Headers, now: float) -> None:
+        """The statistics of RFC 3550 appendix A.1, A.8 for one packet per slot."""
+        bank = self._bank
+        last = bank.last_sequence[slots]
+        step = (header.sequence.astype(np.int64) - last + 0x8000) % 0x10000 - 0x8000
+        bank.last_sequence[slots] = np.maximum(last, last + step)
+        bank.received[slots] += 1
+        transit = np.uint32(int(now * 8000) & 0xFFFFFFFF) - header.rtp_time
+        difference = np.abs(stages.signed(transit - bank.transit[slots]))
+        bank.transit[slots] = transit
+        bank.jitter[slots] += (difference - bank.jitter[slots]) / 16
+
+    # -- one by one
+
+    def _guarded(self, leg: Leg, data: memoryview, now: float, epoch: float) -> None:
+        try:
+            self._single(leg, data, now, epoch)
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is this leg's alone
+            self._eject(leg, error)
+
+    def _single(self, leg: Leg, data: memoryview, now: float, epoch: float) -> None:
+        media = leg.format
+        if media is None or not leg.receiving:
+            return
+        if is_rtcp(data):
+            self._report(leg, data, leg.believed or media.remote, epoch)
+            return
+        packet = parse_rtp(data)
+        if packet is None or len(data) >= PACKET:
+            leg.drop("rtp_malformed")
+        elif packet.payload_type == media.receive_dtmf_pt:
+            self._digit(leg, packet, now)
+        elif packet.payload_type != media.receive_pt:
+            leg.drop("rtp_wrong_type")
+        elif not 0 < len(packet.payload) <= LONGEST:
+            leg.drop("rtp_malformed")
+        else:
+            self._audio(leg, packet, now)
+
+    def _digit(self, leg: Leg, packet: RtpPacket, now: float) -> None:
+        self._count(leg, packet, now)
+        digit = leg.digits.receive(packet.ssrc, packet.timestamp, packet.payload)
+        if digit is not None:
+            leg.tell(DigitPressed(leg.name, digit, now))
+
+    def _count(self, leg: Leg, packet: RtpPacket, now: float) -> None:
+        """`_count_rows` for one packet; a new SSRC starts the statistics and the jitter buffer again."""
+        bank, slot = self._bank, leg.slot
+        if not bank.ssrc_known[slot] or packet.ssrc != bank.ssrc_in[slot]:
+            leg.heard_before = leg.totals()
+            leg.forget()
+            bank.ssrc_known[slot] = True
+            bank.ssrc_in[slot] = packet.ssrc
+            bank.base_sequence[slot] = bank.last_sequence[slot] = packet.sequence
+            bank.received[slot] = 1
+            bank.jitter[slot] = 0
+            bank.transit[slot] = (int(now * 8000) - packet.timestamp) & 0xFFFFFFFF
+            return
+        last = int(bank.last_sequence[slot])
+        bank.last_sequence[slot] = max(last, extend(packet.sequence, last))
+        bank.received[slot] += 1
+        transit = (int(now * 8000) - packet.timestamp) & 0xFFFFFFFF
+        difference = abs(extend(transit, int(bank.transit[slot]), 32) - int(bank.transit[slot]))
+        if packet.payload_type == bank.receive_pt[slot]:  # DTMF keeps its first timestamp: no measure of jitter
+            bank.transit[slot] = transit
+            bank.jitter[slot] += (difference - bank.jitter[slot]) / 16
+
+    def _audio(self, leg: Leg, packet: RtpPacket, now: float) -> None:
+        bank, slot = self._bank, leg.slot
+        self._count(leg, packet, now)
+        if not bank.flowing[slot]:
+            self._anchor(leg, packet.timestamp)
+        delta = extend(packet.timestamp - int(bank.cursor[slot]), 0, 32)
+        if delta > -8000 and delta + len(packet.payload) <= DEPTH * FRAME:
+            leg.strays = 0
+        else:
+            leg.strays += 1
+            if leg.strays < STRAYS:
+                leg.drop("rtp_out_of_window")
+                return
+            leg.forget()
+            self._anchor(leg, packet.timestamp)
+            delta = 0
+        if delta + len(packet.payload) <= 0:
+            leg.drop("rtp_late")
+        else:
+            self._place(slot, max(0, delta), packet.payload[max(0, -delta) :])
+
+    def _anchor(self, leg: Leg, rtp_time: int) -> None:
+        """Start the jitter buffer at `rtp_time`."""
+        bank, slot = self._bank, leg.slot
+        bank.present[slot] = False
+        bank.cursor[slot] = rtp_time
+        bank.hold[slot] = bank.delay[slot] = START
+        bank.lead[slot] = 0
+        bank.surplus[slot] = 0
+        bank.spare[slot] = START
+        bank.flowing[slot] = bank.heard[slot] = True
+        leg.strays = 0
+
+    def _place(self, slot: int, delta: int, payload: bytes) -> None:
+        """Write samples into the ring from `delta` samples after the cursor on, across frames."""
+        bank = self._bank
+        at = 0
+        while at < len(payload):
+            frame, offset = divmod(delta + at, FRAME)
+            index = (int(bank.head[slot]) + frame) % DEPTH
+            size = min(FRAME - offset, len(payload) - at)
+            if not bank.present[slot, index]:
+                bank.ring[slot, index] = stages.SILENCE[bank.law_in[slot]]
+                bank.present[slot, index] = True
+            bank.ring[slot, index, offset : offset + size] = np.frombuffer(payload, np.uint8, size, at)
+            bank.lead[slot] = max(int(bank.lead[slot]), frame + 1)
+            at += size

@@ -1,0 +1,150 @@
+"""One leg: what happens to it now and then, beside the arrays that hold what happens each tick."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import attrs
+import trio
+
+from rustpbx.core import Address
+from rustpbx.media.dtmf import DigitReceiver
+from rustpbx.media.events import Direction, Fact, LegStats, MediaFormat
+from rustpbx.media.plane.bank import Bank
+from rustpbx.media.plane.latch import Latch
+from rustpbx.media.plane.report import Reporter
+from rustpbx.media.plane.source import Source
+from rustpbx.media.plane.stages import LAW_OF
+from rustpbx.media.plane.tap import Tap
+from rustpbx.media.vad.activity import Activity
+from rustpbx.media.vad.detector import Detector
+
+RECEIVING = frozenset({Direction.SENDRECV, Direction.RECVONLY})
+SENDING = frozenset({Direction.SENDRECV, Direction.SENDONLY})
+
+
+@attrs.frozen(eq=False)
+class Watch:
+    """A leg's detector and what it makes of it."""
+
+    detector: Detector
+    activity: Activity
+
+
+@attrs.define(eq=False)
+class Leg:
+    """A call's media leg in slot `slot` of the bank. Handles are those of `Ports`."""
+
+    name: str
+    slot: int
+    port: int
+    rtp: int
+    rtcp: int
+    ssrc: int
+    facts: trio.MemorySendChannel[Fact]
+    bank: Bank
+    counters: Counter[str]
+    reporter: Reporter
+    format: MediaFormat | None = None
+    latch: Latch | None = None
+    believed: Address | None = None  # the latch's address, where the drain loop finds it fastest
+    digits: DigitReceiver = attrs.field(factory=DigitReceiver)
+    source: Source | None = None
+    taps: list[Tap] = attrs.field(factory=list)
+    watch: Watch | None = None
+    failed: bool = False
+    dropped: int = 0
+    strays: int = 0  # packets in a row outside the jitter ring
+    heard_before: tuple[int, int] = (0, 0)  # received and expected of earlier SSRCs
+
+    @property
+    def receiving(self) -> bool:
+        """Whether what comes in counts at all: not while our direction is sendonly or inactive."""
+        return self.format is not None and self.format.direction in RECEIVING
+
+    @property
+    def destination(self) -> Address | None:
+        """Where our RTP goes."""
+        return self.latch.send_to if self.latch else None
+
+    @property
+    def rtcp_destination(self) -> Address | None:
+        """Where our RTCP goes: as agreed, but after the peer if it was learned elsewhere."""
+        if self.format is None or self.latch is None:
+            return None
+        if self.format.rtcp_mux:
+            return self.latch.send_to
+        if self.latch.address in (None, self.format.remote):
+            return self.format.rtcp
+        host, port = self.latch.send_to
+        return (host, port + 1) if self.format.rtcp and port < 65535 else None
+
+    def tell(self, fact: Fact) -> None:
+        """Hand a fact up; a full or closed channel is counted and never waited for."""
+        try:
+            self.facts.send_nowait(fact)
+        except (trio.WouldBlock, trio.BrokenResourceError, trio.ClosedResourceError):
+            self.counters["facts_dropped"] += 1
+
+    def drop(self, why: str) -> None:
+        """Count a packet that is not used."""
+        self.dropped += 1
+        self.counters[why] += 1
+
+    def agree(self, media: MediaFormat, now: float) -> None:
+        """Obey a new agreement: address (learned anew), codecs, direction, packet time."""
+        before, self.format = self.format, media
+        bank, slot = self.bank, self.slot
+        self.latch = Latch(media.remote, now)
+        self.believed = None
+        bank.receive_pt[slot] = media.receive_pt if media.direction in RECEIVING else -1
+        law = LAW_OF[media.codec]
+        if before is None or law != bank.law_in[slot] or not self.receiving:
+            self.forget()
+        bank.law_in[slot] = bank.law_out[slot] = law
+        bank.send_pt[slot] = media.send_pt
+        if self.source is None or not bank.unsent[slot]:
+            bank.payload[slot] = bank.silence_code(slot)
+        frames = media.ptime // 20 if media.ptime in (20, 40, 60) else 1
+        if frames != bank.frames[slot]:
+            bank.frames[slot], bank.phase[slot] = frames, 0
+        bank.sending[slot] = media.direction in SENDING
+        bank.marker[slot] |= before is None or before.direction not in SENDING
+
+    def forget(self) -> None:
+        """Empty the jitter buffer; the next packet starts it again."""
+        bank, slot = self.bank, self.slot
+        bank.present[slot] = False
+        bank.flowing[slot] = False
+        bank.misses[slot] = 1000  # silence, no repeat of what was there before
+        bank.lead[slot] = bank.hold[slot] = bank.surplus[slot] = 0
+
+    def listen(self) -> None:
+        """Note whether anybody listens; whoever begins to starts with a clean filter."""
+        wanted = bool(self.taps) or self.watch is not None
+        if wanted and not self.bank.wanted[self.slot]:
+            self.bank.tail[self.slot] = 0
+            self.bank.last[self.slot] = 0
+        self.bank.wanted[self.slot] = wanted and not self.failed
+
+    def stats(self) -> LegStats:
+        """The counters as they stand."""
+        bank, slot = self.bank, self.slot
+        received, expected = self.totals()
+        return LegStats(
+            packets_sent=int(bank.sent[slot]),
+            packets_received=received,
+            packets_lost=max(0, expected - received),
+            packets_dropped=self.dropped,
+            jitter=float(bank.jitter[slot]) / 8000,
+            round_trip=self.reporter.round_trip,
+        )
+
+    def totals(self) -> tuple[int, int]:
+        """Packets received and expected, over every SSRC the peer had."""
+        bank, slot = self.bank, self.slot
+        received, expected = self.heard_before
+        if bank.ssrc_known[slot]:
+            received += int(bank.received[slot])
+            expected += int(bank.last_sequence[slot] - bank.base_sequence[slot]) + 1
+        return received, expected

@@ -1,0 +1,357 @@
+"""`Plane`: every call's audio behind one narrow interface, stepped by one clock.
+
+Legs are opened and closed, told where their peer is, given a source to play, listened to by taps, watched for speech.
+Facts (`rustpbx.media.events`) come back through the channel that each leg was opened with. Nothing here waits for a
+call, and no call can stop another: what raises for one leg ejects that leg (`LegFailed`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import heapq
+import itertools
+import logging
+import random
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
+
+import attrs
+import trio
+
+from rustpbx.errors import MediaError, OverloadedError
+from rustpbx.media.events import Fact, LegFailed, LegOpened, LegStats, MediaFormat, VadParams
+from rustpbx.media.plane.bank import Bank
+from rustpbx.media.plane.clock import Lateness, MediaClock
+from rustpbx.media.plane.egress import Egress
+from rustpbx.media.plane.hearing import Hearing
+from rustpbx.media.plane.ingress import Ingress
+from rustpbx.media.plane.leg import Leg, Watch
+from rustpbx.media.plane.pool import PortPool
+from rustpbx.media.plane.port import Ports
+from rustpbx.media.plane.report import Heard, Reporter, Sent
+from rustpbx.media.plane.source import Source
+from rustpbx.media.plane.stages import Slots
+from rustpbx.media.plane.tap import Tap
+from rustpbx.media.rtcp import report_interval
+from rustpbx.media.vad.activity import Activity
+from rustpbx.media.vad.detector import make_detector
+from rustpbx.shell.clock import Clock
+
+log = logging.getLogger(__name__)
+
+BIND_TRIES = 32
+"""Ports tried for one leg: others on this machine may hold some of our range."""
+
+
+@attrs.frozen(kw_only=True)
+class PlaneConfig:
+    """Where and how many. `first_port`..`last_port` is the range of RTP (even) and RTCP (odd) ports on `host`;
+    `quarantine` is the seconds that a closed port rests.
+    """
+
+    host: str = "127.0.0.1"
+    first_port: int = 12000
+    last_port: int = 42000
+    max_calls: int = 500
+    quarantine: float = 30.0
+
+
+class Plane:
+    """All legs of this process. Everything but `run` and `source` is synchronous and done when it returns."""
+
+    def __init__(self, ports: Ports, clock: Clock, config: PlaneConfig, rng: random.Random) -> None:
+        self.config = config
+        self.counters: Counter[str] = Counter()
+        self._ports = ports
+        self._clock = clock
+        self._rng = rng
+        self._bank = Bank(config.max_calls)
+        self._pool = PortPool(config.first_port, config.last_port, config.quarantine, rng)
+        self._legs: dict[str, Leg] = {}
+        self._by_slot: dict[int, Leg] = {}
+        self._ingress = Ingress(self._bank, ports, self.counters, self._eject)
+        self._hearing = Hearing(self._bank, self.counters, self._guard, self._eject)
+        self._egress = Egress(self._bank, ports, self.counters, self._guard)
+        self._media_clock = MediaClock(self, clock)
+        self._reports: list[tuple[float, int, Leg]] = []
+        self._serial = itertools.count()
+        # NTP wants finer steps than the clock's milliseconds: one offset, then differences.
+        self._epoch = clock.wall(clock.now()) / 1000 - clock.now()
+
+    # -- metrics
+
+    @property
+    def lateness(self) -> Lateness:
+        """How late the ticks of the last minute began."""
+        return self._media_clock.lateness
+
+    @property
+    def frames_due(self) -> int:
+        """20 ms frames that were to be sent so far, those of skipped ticks included."""
+        return self._egress.frames_due
+
+    @property
+    def frames_sent(self) -> int:
+        """20 ms frames really sent so far."""
+        return self._egress.frames_sent
+
+    @property
+    def clock(self) -> MediaClock:
+        """The clock's counters: ticks, failed, skipped and slow ones."""
+        return self._media_clock
+
+    @property
+    def legs(self) -> int:
+        """How many legs are open."""
+        return len(self._legs)
+
+    # -- the clock
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """The clock task: runs until it is cancelled, whatever happens in a tick."""
+        await self._media_clock.run(task_status=task_status)
+
+    def tick(self, due: float) -> None:
+        """One step of 20 ms; `due` is the time it stands for. Called by the clock."""
+        self._ingress.drain(due, due + self._epoch)
+        self._hearing.hear(due)
+        self._egress.speak()
+        self._report(due)
+
+    def skip(self, ticks: int) -> None:
+        """Leave out `ticks` steps. Called by the clock."""
+        self._egress.skip(ticks)
+
+    # -- legs
+
+    def open_leg(self, leg: str, facts: trio.MemorySendChannel[Fact]) -> LegOpened:
+        """Bind an even port and the next one for a new leg and give it a slot. It is silent until `set_remote`.
+
+        Raises `OverloadedError` if there is no slot or no port, `MediaError` if the leg is open already.
+        """
+        if leg in self._legs:
+            raise MediaError(f"media leg {leg!r} is open already")
+        slot = self._bank.take()
+        try:
+            port, rtp, rtcp = self._bind()
+        except BaseException:
+            self._bank.give(slot)
+            raise
+        ssrc = self._rng.getrandbits(32)
+        bank = self._bank
+        bank.ssrc_out[slot] = ssrc
+        bank.sequence[slot] = self._rng.getrandbits(15)  # RFC 3711 3.3.1: room before the first wrap
+        bank.rtp_time[slot] = self._rng.getrandbits(32)
+        cname = f"{self._rng.getrandbits(64):016x}"  # RFC 7022: unlinkable, one for the life of the stream
+        opened = Leg(
+            name=leg,
+            slot=slot,
+            port=port,
+            rtp=rtp,
+            rtcp=rtcp,
+            ssrc=ssrc,
+            facts=facts,
+            bank=bank,
+            counters=self.counters,
+            reporter=Reporter(ssrc, cname),
+        )
+        self._legs[leg] = self._by_slot[slot] = opened
+        self._ingress.add(opened)
+        self._hearing.add(opened)
+        self._egress.add(opened)
+        return LegOpened(leg, port, ssrc)
+
+    def set_remote(self, leg: str, media: MediaFormat) -> None:
+        """Obey an agreement, the first or that of a re-INVITE: the peer's address is learned anew.
+
+        Raises `MediaError` if there is no such leg.
+        """
+        found = self._find(leg)
+        first = found.format is None
+        now = self._clock.now()
+        found.agree(media, now)
+        if found.failed:
+            self._bank.silence(found.slot)
+            return
+        self._egress.route(found)
+        if first:
+            self._schedule(found, now, first=True)
+
+    def close_leg(self, leg: str) -> LegStats:
+        """Say RTCP BYE, stop source and taps, end reported speech, rest the port. An unknown leg has had no packets."""
+        found = self._legs.pop(leg, None)
+        if found is None:
+            return LegStats()
+        self._say(found, bye=True)
+        stats = found.stats()
+        self._end(found)
+        del self._by_slot[found.slot]
+        for part in (self._ingress, self._hearing, self._egress):
+            part.remove(found)
+        found.failed = True  # whatever still holds the leg does nothing with it
+        self._ports.close(found.rtp)
+        self._ports.close(found.rtcp)
+        self._pool.rest(found.port, self._clock.now())
+        self._bank.give(found.slot)
+        return stats
+
+    # -- audio
+
+    @contextlib.asynccontextmanager
+    async def source(self, leg: str, generation: int) -> AsyncIterator[Source]:
+        """Play on a leg: `async with plane.source(leg, generation) as source`. A source before it is stopped.
+
+        It waits while the leg has no peer yet or is held. Leaving the block stops it: nothing of it is sent after.
+        A generation below the running one's is stale: its source is stopped from the start. Raises `MediaError` if
+        there is no such leg.
+        """
+        found = self._find(leg)
+        source = Source(self._bank, found.slot, generation)
+        running = found.source
+        if found.failed or (running is not None and not running.stopped and running.generation > generation):
+            source.stop()
+        else:
+            if running is not None:
+                running.stop()
+            self._bank.played[found.slot] = 0
+            found.source = source
+        try:
+            yield source
+        finally:
+            source.stop()
+            if found.source is source:
+                found.source = None
+
+    def tap(self, leg: str, *, seconds: float = 0.1, capacity: int = 50) -> Tap:
+        """Listen to a leg in blocks of `seconds`: `with plane.tap(leg) as tap`, then read `tap.blocks`.
+
+        Raises `MediaError` if there is no such leg or no such block size (20 to 500 ms).
+        """
+        found = self._find(leg)
+        tap = Tap(seconds=seconds, capacity=capacity)
+        if found.failed:
+            tap.close()
+        else:
+            self._hearing.tap(found, tap)
+        return tap
+
+    def watch_speech(self, leg: str, params: VadParams) -> None:
+        """Report speech and silence of a leg from now on, in place of what was watched before.
+
+        Raises `MediaError` if there is no such leg, or no such engine.
+        """
+        found = self._find(leg)
+        watch = Watch(make_detector(params.engine), Activity(leg, params))
+        self._unwatch(found)
+        if not found.failed:
+            found.watch = watch
+            self._hearing.listen(found)
+
+    # -- inside
+
+    def _find(self, leg: str) -> Leg:
+        try:
+            return self._legs[leg]
+        except KeyError:
+            raise MediaError(f"there is no media leg {leg!r}") from None
+
+    def _bind(self) -> tuple[int, int, int]:
+        """A port and the handles of RTP and RTCP. Ports that somebody else holds rest like used ones."""
+        now = self._clock.now()
+        for _ in range(BIND_TRIES):
+            port = self._pool.take(now)
+            try:
+                rtp = self._ports.open(self.config.host, port)
+            except OSError:
+                self._pool.rest(port, now)
+                continue
+            try:
+                return port, rtp, self._ports.open(self.config.host, port + 1)
+            except OSError:
+                self._ports.close(rtp)
+                self._pool.rest(port, now)
+        raise OverloadedError(f"{BIND_TRIES} ports of the RTP range are held by others")
+
+    def _unwatch(self, leg: Leg) -> None:
+        if leg.watch is not None:
+            for fact in leg.watch.activity.finish(self._hearing.heard_at(leg.slot)):
+                leg.tell(fact)
+            leg.watch = None
+            self._hearing.listen(leg)
+
+    def _end(self, leg: Leg) -> None:
+        """Stop whatever the leg does, but keep its slot and ports."""
+        if leg.source is not None:
+            leg.source.stop()
+        for tap in leg.taps:
+            tap.close()
+        leg.taps.clear()
+        self._unwatch(leg)
+        self._bank.silence(leg.slot)
+
+    def _guard(self, step: Callable[[Slots], None], slots: Slots) -> None:
+        """Run a step over all rows; if it raises, over each row alone, and eject those that raise."""
+        try:
+            step(slots)
+        except Exception:  # noqa: BLE001 - the row at fault is found below, and reported there
+            for index in range(slots.size):
+                try:
+                    step(slots[index : index + 1])
+                except Exception as error:  # noqa: BLE001 - whatever it is, it is this leg's alone
+                    leg = self._by_slot.get(int(slots[index]))
+                    if leg is None:
+                        self._bank.silence(int(slots[index]))
+                    else:
+                        self._eject(leg, error)
+
+    def _eject(self, leg: Leg, error: Exception) -> None:
+        """This leg's processing raised: it does nothing more, its call is told, the others go on."""
+        if leg.failed:
+            return
+        leg.failed = True
+        self.counters["legs_failed"] += 1
+        log.error("media leg %s ejected", leg.name, exc_info=error)
+        try:
+            self._end(leg)
+        except Exception:
+            log.exception("media leg %s could not be ended cleanly", leg.name)
+            self._bank.silence(leg.slot)
+        leg.tell(LegFailed(leg.name, f"{type(error).__name__}: {error}"))
+
+    # -- RTCP
+
+    def _schedule(self, leg: Leg, now: float, *, first: bool = False) -> None:
+        heapq.heappush(self._reports, (now + report_interval(self._rng, first=first), next(self._serial), leg))
+
+    def _report(self, now: float) -> None:
+        while self._reports and self._reports[0][0] <= now:
+            leg = heapq.heappop(self._reports)[2]
+            if leg.failed:
+                continue
+            try:
+                self._say(leg)
+            except Exception as error:  # noqa: BLE001 - whatever it is, it is this leg's alone
+                self._eject(leg, error)
+            self._schedule(leg, now)
+
+    def _say(self, leg: Leg, *, bye: bool = False) -> None:
+        """Send a report, if the leg has a peer who takes them."""
+        destination = leg.rtcp_destination
+        if destination is None or leg.format is None:
+            return
+        bank, slot, epoch = self._bank, leg.slot, self._clock.now() + self._epoch
+        sent = Sent(packets=int(bank.sent[slot]), octets=int(bank.octets[slot]), rtp_time=int(bank.rtp_time[slot]))
+        heard = None
+        if bank.ssrc_known[slot]:
+            last = int(bank.last_sequence[slot])
+            heard = Heard(
+                ssrc=int(bank.ssrc_in[slot]),
+                received=int(bank.received[slot]),
+                expected=last - int(bank.base_sequence[slot]) + 1,
+                highest=last,
+                jitter=int(bank.jitter[slot]),
+            )
+        build = leg.reporter.bye if bye else leg.reporter.report
+        handle = leg.rtp if leg.format.rtcp_mux else leg.rtcp
+        if not self._ports.send(handle, build(sent, heard, epoch), destination):
+            self.counters["sends_refused"] += 1

@@ -1,0 +1,153 @@
+"""`Source`: the audio that one leg plays, written in any sizes, sent in 20 ms frames.
+
+500 ms of it wait in the bank's playout ring, from which the tick sends; up to 10 s more wait in a spool here, filled by
+`write`, which waits while the spool is full.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+
+import numpy as np
+import trio
+
+from rustpbx.errors import IllegalStepError, MediaError
+from rustpbx.media.events import Pcm
+from rustpbx.media.plane.bank import PLAYOUT, Bank
+from rustpbx.media.plane.stages import FRAME
+
+SPOOL = 10 * 8000
+"""Samples that wait outside the ring: 10 s, 160 KB a leg at most. When it is full, `write` waits."""
+
+
+class Source:
+    """What one playback sends, from `Plane.source`. Once stopped (replaced, left, leg closed) it drops all it is given.
+
+    `rate` is the sample rate to write, in Hz; `generation` is the caller's number for the utterance.
+    """
+
+    rate = 8000
+
+    def __init__(self, bank: Bank, slot: int, generation: int) -> None:
+        self.generation = generation
+        self._bank = bank
+        self._slot = slot
+        self._spool: deque[Pcm] = deque()
+        self._spooled = 0
+        self._written = 0
+        self._final_played = 0
+        self._finished = False
+        self._stopped = False
+        self._ended = trio.Event()
+        self._room = trio.Event()
+
+    @property
+    def stopped(self) -> bool:
+        """Whether nothing of it will be sent any more."""
+        return self._stopped
+
+    @property
+    def written(self) -> int:
+        """Milliseconds of audio taken so far."""
+        return self._written * 1000 // self.rate
+
+    @property
+    def played(self) -> int:
+        """Milliseconds really sent."""
+        if self._stopped:
+            return self._final_played
+        return min(int(self._bank.played[self._slot]) * 20, self.written)
+
+    async def write(self, pcm: Pcm) -> None:
+        """Append int16 mono samples (n,); waits while the spool is full.
+
+        Raises `MediaError` for another type or shape, `IllegalStepError` after `finish`.
+        """
+        if pcm.dtype != np.int16 or pcm.ndim != 1:
+            raise MediaError(f"a source takes int16 (n,), not {pcm.dtype} {pcm.shape}")
+        if self._finished and not self._stopped:
+            raise IllegalStepError("a source takes no audio after finish()")
+        await trio.lowlevel.checkpoint()
+        at = 0
+        while at < pcm.size and not self._stopped:
+            room = SPOOL - self._spooled
+            if room <= 0:
+                self._room = trio.Event()
+                await self._room.wait()
+                continue
+            piece = pcm[at : at + room].copy()  # the caller may reuse its array
+            at += piece.size
+            self._spool.append(piece)
+            self._spooled += piece.size
+            self._written += piece.size
+            self.refill()
+
+    def finish(self) -> None:
+        """No more will be written: what is there is played to its end, the last frame filled up with silence."""
+        if self._stopped or self._finished:
+            return
+        self._finished = True
+        short = -self._spooled % FRAME
+        if short:
+            self._spool.append(np.zeros(short, np.int16))
+            self._spooled += short
+        self.refill()
+
+    async def ended(self) -> None:
+        """Wait until the last frame is sent, or the source is stopped."""
+        await self._ended.wait()
+
+    # -- for the plane
+
+    def refill(self) -> None:
+        """Move whole frames from the spool into the ring as far as both allow."""
+        if self._stopped:
+            return
+        bank, slot = self._bank, self._slot
+        frames = min(PLAYOUT - int(bank.playout_count[slot]), self._spooled // FRAME)
+        if frames > 0:
+            start = int(bank.playout_head[slot] + bank.playout_count[slot])
+            places = (start + np.arange(frames)) % PLAYOUT
+            bank.playout[slot, places] = self._cut(frames * FRAME).reshape(frames, FRAME)
+            bank.playout_count[slot] += frames
+            self._room.set()
+        bank.spooled[slot] = self._spooled >= FRAME
+        bank.closing[slot] = self._finished and self._spooled == 0
+        if bank.closing[slot] and not bank.playout_count[slot] and not bank.unsent[slot]:
+            self.drained()
+
+    def drained(self) -> None:
+        """The last frame has been sent."""
+        self._bank.closing[self._slot] = False
+        self._ended.set()
+
+    def stop(self) -> None:
+        """Send nothing more of it, not even what is half in a packet; idempotent."""
+        if self._stopped:
+            return
+        self._final_played = self.played
+        self._stopped = True
+        bank, slot = self._bank, self._slot
+        bank.playout_count[slot] = 0
+        bank.spooled[slot] = bank.closing[slot] = False
+        if bank.unsent[slot]:
+            bank.payload[slot, : int(bank.phase[slot])] = bank.silence_code(slot)
+            bank.unsent[slot] = 0
+        self._spool.clear()
+        self._spooled = 0
+        self._room.set()
+        self._ended.set()
+
+    def _cut(self, samples: int) -> Pcm:
+        """Take exactly `samples` from the spool."""
+        pieces: list[Pcm] = []
+        missing = samples
+        while missing:
+            piece = self._spool.popleft()
+            if piece.size > missing:
+                self._spool.appendleft(piece[missing:])
+                piece = piece[:missing]
+            pieces.append(piece)
+            missing -= piece.size
+        self._spooled -= samples
+        return pieces[0] if len(pieces) == 1 else np.concatenate(pieces)

@@ -1,0 +1,142 @@
+"""The steps of a tick as pure functions over rows, one row per leg; a (3, 160) array is enough to try any of them.
+
+Arrays of a bank are passed whole together with `slots`, the rows meant; functions that change them say so.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from rustpbx.media.codec.g711 import PCMA, PCMU
+from rustpbx.media.codec.resample import upsampling_matrix
+from rustpbx.media.events import Codec
+
+Bytes = npt.NDArray[np.uint8]
+Flags = npt.NDArray[np.bool_]
+Floats = npt.NDArray[np.float32]
+Ints = npt.NDArray[np.int64]
+Samples = npt.NDArray[np.int16]
+Slots = npt.NDArray[np.intp]
+Words = npt.NDArray[np.uint32]
+
+FRAME = 160
+"""Samples of a 20 ms frame at 8 kHz; of G.711 also its bytes."""
+
+HEADER = 12
+"""Bytes of an RTP header without CSRC and extension (RFC 3550 section 5.1)."""
+
+LAWS = (PCMU, PCMA)
+LAW_OF = {Codec.PCMU: 0, Codec.PCMA: 1}
+"""A codec's row in the tables below."""
+
+_DECODE = np.stack([law.float_table for law in LAWS])
+_ENCODE = np.stack([law.encode_table for law in LAWS])
+SILENCE = np.array([law.silence for law in LAWS], np.uint8)
+
+MATRIX, HISTORY = upsampling_matrix(FRAME)
+
+FADE = np.array([1.0, 0.9, 0.7, 0.45, 0.2, 0.0], np.float32)
+"""Gain of the repeated frame by how many frames before it were missing too: nothing after 100 ms."""
+
+
+class Headers(NamedTuple):
+    """The fixed RTP header of n packets. `first` is version, padding, extension and CSRC count in one byte."""
+
+    first: Bytes
+    marker: Flags
+    payload_type: Bytes
+    sequence: npt.NDArray[np.uint16]
+    rtp_time: Words
+    ssrc: Words
+
+
+def parse_headers(packets: Bytes) -> Headers:
+    """Read the headers of `packets` (n, >= 12). What they hold is not judged here."""
+    second = packets[:, 1]
+    return Headers(
+        packets[:, 0],
+        second >= 0x80,
+        np.bitwise_and(second, np.uint8(0x7F), dtype=np.uint8),
+        packets[:, 2:4].view(">u2")[:, 0].astype(np.uint16),
+        packets[:, 4:8].view(">u4")[:, 0].astype(np.uint32),
+        packets[:, 8:12].view(">u4")[:, 0].astype(np.uint32),
+    )
+
+
+def write_headers(
+    packets: Bytes, slots: Slots, *, marker: Flags, payload_type: Bytes, sequence: Ints, rtp_time: Ints, ssrc: Words
+) -> None:
+    """Write the headers of rows `slots` of `packets` (N, >= 12) in place; the other arrays have one entry a slot."""
+    packets[slots, 0] = 0x80
+    packets[slots, 1] = payload_type | (marker.astype(np.uint8) << 7)
+    packets[:, 2:4].view(">u2")[slots, 0] = sequence & 0xFFFF
+    packets[:, 4:8].view(">u4")[slots, 0] = rtp_time & 0xFFFFFFFF
+    packets[:, 8:12].view(">u4")[slots, 0] = ssrc
+
+
+def signed(words: Words) -> Ints:
+    """Differences of 32-bit counters as signed numbers (n,)."""
+    return words.view(np.int32).astype(np.int64)
+
+
+def insert(ring: Bytes, present: Flags, head: Ints, slots: Slots, *, ahead: Ints, payload: Bytes) -> None:
+    """Put one frame per slot into its jitter ring, `ahead` frames after the one due next.
+
+    `ring` (N, depth, 160) and `present` (N, depth) change; `ahead` is 0 <= ahead < depth, a slot appears once.
+    """
+    index = (head[slots] + ahead) % ring.shape[1]
+    ring[slots, index] = payload
+    present[slots, index] = True
+
+
+def take(ring: Bytes, present: Flags, head: Ints, slots: Slots) -> tuple[Bytes, Flags]:
+    """The frames due next (n, 160) and which of them are there. Nothing changes: `advance` follows."""
+    index = head[slots]
+    return ring[slots, index], present[slots, index]
+
+
+def advance(present: Flags, head: Ints, slots: Slots) -> None:
+    """Empty the place at the head of each slot's ring and move on by one frame; changes `present` and `head`."""
+    index = head[slots]
+    present[slots, index] = False
+    head[slots] = (index + 1) % present.shape[1]
+
+
+def decode(payload: Bytes, law: Ints) -> Floats:
+    """G.711 to samples (float32, int16 scale), each row by its law: one look-up."""
+    decoded: Floats = _DECODE[law[:, np.newaxis], payload]
+    return decoded
+
+
+def encode(pcm: Samples, law: Ints) -> Bytes:
+    """Samples to G.711, each row by its law: one look-up."""
+    encoded: Bytes = _ENCODE[law[:, np.newaxis], pcm.view(np.uint16)]
+    return encoded
+
+
+def silence(law: Ints) -> Bytes:
+    """Rows of G.711 silence (n, 160)."""
+    return np.repeat(SILENCE[law], FRAME).reshape(-1, FRAME)
+
+
+def conceal(last: Floats, misses: Ints) -> Floats:
+    """What to hear instead of frames that are not there: the last one, fading by how many were missing before it."""
+    return last * FADE[np.minimum(misses, len(FADE) - 1)][:, np.newaxis]
+
+
+def upsample(tail: Floats, pcm: Floats) -> tuple[Samples, Floats]:
+    """8 to 16 kHz in one matrix product: (n, 160) to int16 (n, 320), with each row's new filter tail (n, 23)."""
+    rows = np.concatenate([tail, pcm], axis=1)
+    wide = rows @ MATRIX
+    np.rint(wide, out=wide)
+    np.clip(wide, -32768, 32767, out=wide)
+    return wide.astype(np.int16), rows[:, -HISTORY:]
+
+
+def levels(pcm: Floats) -> Floats:
+    """The mean power of each row, in squared int16 units."""
+    power: Floats = np.einsum("ij,ij->i", pcm, pcm) / pcm.shape[1]
+    return power

@@ -1,0 +1,66 @@
+"""`Tap`: what a leg hears, in blocks of about 100 ms at 16 kHz, through a bounded channel that drops its oldest."""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import Self
+
+import trio
+
+from rustpbx.errors import MediaError
+from rustpbx.media.events import AudioBlock
+from rustpbx.media.plane.bank import BLOCKS, Bank
+
+RATE = 16000
+TICK = 0.02
+
+
+class Tap:
+    """One listener; from `Plane.tap`, closed by leaving its `with` block or with the leg.
+
+    `blocks` yields the audio, silence included, without a gap from the leg's first packet on. When `capacity` blocks
+    wait, the oldest is dropped and counted in `dropped`: late audio is worse than lost audio, and the tick never waits.
+    """
+
+    def __init__(self, *, seconds: float, capacity: int) -> None:
+        self.frames = round(seconds / TICK)
+        if not 1 <= self.frames <= BLOCKS or capacity < 1:
+            raise MediaError(f"a tap has blocks of 0.02 to {BLOCKS * TICK} s and room for at least one")
+        self.dropped = 0
+        self.closed = False
+        self._send, self.blocks = trio.open_memory_channel[AudioBlock](capacity)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def emit(self, bank: Bank, slot: int, column: int, at: float) -> bool:
+        """Send the block whose last frame, in `column` of the bank, was heard at `at`; False if one was dropped."""
+        first = column - self.frames + 1
+        frames = bank.blocks[slot]
+        if first >= 0:
+            pcm = frames[first : column + 1].reshape(-1).copy()
+        else:
+            pcm = frames.take(range(first, column + 1), axis=0, mode="wrap").reshape(-1)
+        return self._put(AudioBlock(pcm, RATE, at - (self.frames - 1) * TICK))
+
+    def close(self) -> None:
+        """Yield nothing more: the reader gets what waits, then the end of the channel. Idempotent."""
+        self.closed = True
+        self._send.close()
+
+    def _put(self, block: AudioBlock) -> bool:
+        try:
+            self._send.send_nowait(block)
+        except trio.WouldBlock:
+            self.blocks.receive_nowait()
+            self._send.send_nowait(block)
+            self.dropped += 1
+            return False
+        except trio.BrokenResourceError:
+            self.closed = True  # the reader closed `blocks` itself
+        return True

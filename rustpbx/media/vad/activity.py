@@ -1,0 +1,89 @@
+"""Speech and silence out of voiced frames: one `SpeechStarted` and one `SpeechEnded` per stretch of speech.
+
+Any detector serves: the core takes one flag per 20 ms frame and when that frame was heard. Frame times never go
+back, and neither do the times it reports; all of them are the real begin or end of what was heard.
+"""
+
+from __future__ import annotations
+
+from rustpbx.machine import Machine
+from rustpbx.media.events import SilenceContinues, SpeechEnded, SpeechStarted, VadParams
+from rustpbx.media.vad.tables import SPEECH, Do, Frame, Hearing
+
+FRAME = 0.02
+EPSILON = 1e-6  # 250 ms are 12.5 frames: sums of 0.02 must not miss a border by rounding
+
+SpeechFact = SpeechStarted | SpeechEnded | SilenceContinues
+
+
+class Activity:
+    """One leg's speech.
+
+    Speech begins with the first voiced frame and is reported once it has lasted `speech_padding`; gaps shorter than
+    `silence_padding` belong to it. Silence begins with the first unvoiced frame and is reported once it has lasted
+    `silence_padding`. While nobody speaks, each further `silence_timeout` is reported, counted from the begin of
+    the silence or from the first frame.
+    """
+
+    def __init__(self, leg: str, params: VadParams) -> None:
+        self._leg = leg
+        self._speech_padding = params.speech_padding - EPSILON
+        self._silence_padding = params.silence_padding - EPSILON
+        self._timeout = max(FRAME, params.silence_timeout) if params.silence_timeout else None
+        self._machine = Machine(SPEECH, label=f"speech {leg}")
+        self._speech_at = 0.0
+        self._silence_at = 0.0
+        self._waiting_since: float | None = None
+
+    @property
+    def state(self) -> Hearing:
+        """Where the table stands."""
+        return self._machine.state
+
+    def frame(self, voiced: bool, at: float) -> list[SpeechFact]:
+        """Take the frame heard at `at` (its begin, seconds); the facts it completes, in order."""
+        if self._waiting_since is None:
+            self._waiting_since = at
+        quiet = self._machine.state is Hearing.QUIET
+        if not voiced and quiet:
+            return self._patience(at + FRAME) if self._timeout else []
+        return self._step(self._judge(voiced, at), at, at + FRAME)
+
+    def finish(self, at: float) -> list[SpeechFact]:
+        """The stream ends at `at`: reported speech gets its end."""
+        return self._step(Frame.END, at, at)
+
+    def _judge(self, voiced: bool, at: float) -> Frame:
+        state = self._machine.state
+        if voiced:
+            began = at if state is Hearing.QUIET else self._speech_at
+            return Frame.VOICED_ENOUGH if at + FRAME - began >= self._speech_padding else Frame.VOICED
+        began = self._silence_at if state in (Hearing.WAVERING, Hearing.FALTERING) else at
+        return Frame.UNVOICED_ENOUGH if at + FRAME - began >= self._silence_padding else Frame.UNVOICED
+
+    def _step(self, frame: Frame, at: float, end: float) -> list[SpeechFact]:
+        facts: list[SpeechFact] = []
+        for action in self._machine.step(frame, end):
+            match action:
+                case Do.MARK_SPEECH:
+                    self._speech_at = at
+                case Do.MARK_SILENCE:
+                    self._silence_at = at
+                case Do.REPORT_SPEECH:
+                    facts.append(SpeechStarted(self._leg, at=self._speech_at))
+                case Do.REPORT_SILENCE:
+                    self._waiting_since = self._silence_at
+                    facts.append(SpeechEnded(self._leg, self._speech_at, silence_at=self._silence_at, at=end))
+        return facts
+
+    def _patience(self, now: float) -> list[SpeechFact]:
+        facts: list[SpeechFact] = []
+        while (
+            self._timeout is not None
+            and self._waiting_since is not None
+            and now - self._waiting_since >= self._timeout - EPSILON
+        ):
+            end = self._waiting_since + self._timeout
+            facts.append(SilenceContinues(self._leg, since=self._waiting_since, at=end))
+            self._waiting_since = end
+        return facts

@@ -1,0 +1,185 @@
+"""A plane without a clock or a network: the test ticks it, and puts packets in and takes them out by hand."""
+
+from __future__ import annotations
+
+import errno
+import random
+from collections import defaultdict, deque
+
+import numpy as np
+import trio
+
+from rustpbx.core import Address
+from rustpbx.media.codec.g711 import PCMU
+from rustpbx.media.events import Codec, Direction, Fact, MediaFormat, Pcm
+from rustpbx.media.plane.clock import TICK
+from rustpbx.media.plane.plane import Plane, PlaneConfig
+from rustpbx.media.rtp import RtpPacket, build_rtp, is_rtcp, parse_rtp
+
+PHONE: Address = ("192.0.2.7", 4000)
+STRANGER: Address = ("203.0.113.66", 666)
+
+
+class ListPorts:
+    """`Ports` as lists: `arrive` puts a datagram before a port, `sent` holds what left it. A handle is its port."""
+
+    def __init__(self) -> None:
+        self.waiting: defaultdict[int, deque[tuple[bytes, Address]]] = defaultdict(deque)
+        self.sent: list[tuple[int, bytes, Address]] = []
+        self.opened: set[int] = set()
+        self.taken: set[int] = set()
+        self.refusing = False
+
+    def open(self, host: str, port: int) -> int:
+        """Bind; `taken` are the ports that somebody else holds."""
+        if port in self.taken | self.opened:
+            raise OSError(errno.EADDRINUSE, "taken")
+        self.opened.add(port)
+        return port
+
+    def close(self, handle: int) -> None:
+        """Unbind; what waits is lost."""
+        self.opened.discard(handle)
+        self.waiting.pop(handle, None)
+
+    def ready(self) -> list[int]:
+        """Ports with something to read."""
+        return [handle for handle in self.opened if self.waiting.get(handle)]
+
+    def receive_into(self, handle: int, buffer: memoryview) -> tuple[int, Address] | None:
+        """Read one."""
+        if not self.waiting.get(handle):
+            return None
+        data, source = self.waiting[handle].popleft()
+        size = min(len(data), len(buffer))
+        buffer[:size] = data[:size]
+        return size, source
+
+    def send(self, handle: int, data: bytes | memoryview, destination: Address) -> bool:
+        """Keep it, unless `refusing`."""
+        if not self.refusing:
+            self.sent.append((handle, bytes(data), destination))
+        return not self.refusing
+
+    def arrive(self, port: int, data: bytes, source: Address = PHONE) -> None:
+        """A datagram comes in."""
+        self.waiting[port].append((data, source))
+
+
+class StillClock:
+    """A clock that the rig moves."""
+
+    def __init__(self) -> None:
+        self.time = 1000.0
+
+    def now(self) -> float:
+        """Where it was put."""
+        return self.time
+
+    def wall(self, now: float) -> int:
+        """2023-11-14 and so many seconds."""
+        return round((now + 1_700_000_000 - 1000) * 1000)
+
+
+def g711(**changes: object) -> MediaFormat:
+    """An ordinary agreement with `PHONE`: PCMU, DTMF as 101, RTCP on the next port."""
+    fields: dict[str, object] = {
+        "codec": Codec.PCMU,
+        "receive_pt": 0,
+        "send_pt": 0,
+        "remote": PHONE,
+        "rtcp": (PHONE[0], PHONE[1] + 1),
+        "direction": Direction.SENDRECV,
+        "receive_dtmf_pt": 101,
+        "send_dtmf_pt": 101,
+    }
+    return MediaFormat(**{**fields, **changes})  # type: ignore[arg-type]  # a test names its fields right
+
+
+def tone(seconds: float, rate: int = 8000, hertz: float = 440.0, level: float = 8000.0) -> Pcm:
+    """A sine of `seconds`."""
+    return (level * np.sin(2 * np.pi * hertz * np.arange(round(seconds * rate)) / rate)).astype(np.int16)
+
+
+class Stream:
+    """The phone's packets: `packet` builds the next one."""
+
+    def __init__(self, ssrc: int = 0xABCD, sequence: int = 100, timestamp: int = 5000, payload_type: int = 0) -> None:
+        self.ssrc = ssrc
+        self.sequence = sequence
+        self.timestamp = timestamp
+        self.payload_type = payload_type
+
+    def packet(self, pcm: Pcm | None = None, samples: int = 160) -> bytes:
+        """The next packet: `pcm` as mu-law, or so many samples of silence."""
+        pcm = np.zeros(samples, np.int16) if pcm is None else pcm
+        data = build_rtp(
+            RtpPacket(
+                payload_type=self.payload_type,
+                sequence=self.sequence & 0xFFFF,
+                timestamp=self.timestamp & 0xFFFFFFFF,
+                ssrc=self.ssrc,
+                payload=PCMU.encode(pcm).tobytes(),
+            )
+        )
+        self.sequence += 1
+        self.timestamp += pcm.size
+        return data
+
+    def skip(self, samples: int = 160) -> None:
+        """The next packet is lost on the way."""
+        self.sequence += 1
+        self.timestamp += samples
+
+
+class Rig:
+    """A plane, its ports and its clock."""
+
+    def __init__(self, seed: int = 1, **config: object) -> None:
+        fields = {"first_port": 12000, "last_port": 12100, "max_calls": 8, **config}
+        self.ports = ListPorts()
+        self.clock = StillClock()
+        self.plane = Plane(self.ports, self.clock, PlaneConfig(**fields), random.Random(seed))  # type: ignore[arg-type]
+        self.facts: dict[str, trio.MemoryReceiveChannel[Fact]] = {}
+
+    def open(self, leg: str = "a", media: MediaFormat | None = None) -> int:
+        """Open a leg and, unless `media` is given otherwise, agree on `g711()`; its port."""
+        send, self.facts[leg] = trio.open_memory_channel[Fact](1000)
+        opened = self.plane.open_leg(leg, send)
+        self.plane.set_remote(leg, media or g711())
+        return opened.port
+
+    def tick(self, ticks: int = 1) -> None:
+        """Let the plane do so many ticks."""
+        for _ in range(ticks):
+            self.clock.time += TICK
+            self.plane.tick(self.clock.time)
+
+    def told(self, leg: str = "a") -> list[Fact]:
+        """The facts so far."""
+        facts: list[Fact] = []
+        while True:
+            try:
+                facts.append(self.facts[leg].receive_nowait())
+            except trio.WouldBlock:
+                return facts
+
+    def rtp(self, port: int) -> list[RtpPacket]:
+        """The RTP sent from a port so far; forgets it."""
+        packets = [parse_rtp(data) for handle, data, _ in self.ports.sent if handle == port and not is_rtcp(data)]
+        self.ports.sent = [item for item in self.ports.sent if item[0] != port]
+        return [packet for packet in packets if packet is not None]
+
+    def destinations(self, port: int) -> set[Address]:
+        """Where a port has sent to."""
+        return {destination for handle, _, destination in self.ports.sent if handle == port}
+
+
+def pcm_of(packets: list[RtpPacket]) -> Pcm:
+    """What the phone hears."""
+    return PCMU.decode(np.frombuffer(b"".join(packet.payload for packet in packets), np.uint8))
+
+
+def as_sent(pcm: Pcm) -> Pcm:
+    """What mu-law makes of samples."""
+    return PCMU.decode(PCMU.encode(pcm))
