@@ -88,7 +88,7 @@ class Access:
         if problem:
             return Decision(False, 403, problem, client=shown)
         has_token = self._has_token(request)
-        if not has_token and _token_given(request):
+        if self.tokens and not has_token and _token_given(request):
             return Decision(False, 401, "the token is not valid", client=shown)
         vouched = has_token or self._known_address(request, client)
         admin = self._admin(client, vouched=vouched)
@@ -186,7 +186,7 @@ def _ip(text: str) -> IpAddress | None:
 
 def _is_literal(host: str) -> bool:
     """True if a Host header names an IP address, with or without a port."""
-    bare = host[1:].partition("]")[0] if host.startswith("[") else host.partition(":")[0]
+    bare = host.rpartition("]")[0][1:] if host.startswith("[") else host.partition(":")[0]
     return _ip(bare) is not None
 
 
