@@ -1,0 +1,1 @@
+"""SIP: messages, transactions and dialogs as pure code; the sockets are in `shell`."""
