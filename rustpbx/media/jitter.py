@@ -226,11 +226,14 @@ class JitterBuffer:
         return self._frames[number].rtp_time / self.clock_rate + self.estimator.base + self.target - now
 
     def _bridge(self, head: int, missing: int, early: float) -> bytes | Gap:
-        """Packets are missing before the first we have: jump, conceal one, or give them more time."""
-        if early <= 0:
+        """Packets are missing before the first we have: jump to it if its time has come, conceal one frame, or wait.
+
+        The reader's ticks and the due times differ by up to half a frame, hence the tolerances.
+        """
+        if early <= 0.1 * self.frame:
             self.counts.lost += missing
             return self._play(head)
-        if early > missing * self.frame:
+        if early > (missing + 0.5) * self.frame:
             return Gap.WAIT
         self.counts.lost += 1
         self._cursor = head - missing + 1
