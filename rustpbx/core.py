@@ -15,8 +15,8 @@ import attrs
 Address = tuple[str, int]
 """Host (an IP literal once resolved) and port."""
 
-InputT = TypeVar("InputT", contravariant=True)
-EffectT = TypeVar("EffectT", covariant=True)
+InputT_contra = TypeVar("InputT_contra", contravariant=True)
+EffectT = TypeVar("EffectT")
 
 
 @attrs.frozen
@@ -35,10 +35,10 @@ class Deadline:
 NEVER = Deadline(math.inf, "nothing armed")
 
 
-class Core(Protocol[InputT, EffectT]):
+class Core(Protocol[InputT_contra, EffectT]):
     """The three members of a sans-IO core."""
 
-    def handle(self, what: InputT | Tick, now: float) -> list[EffectT]:
+    def handle(self, what: InputT_contra | Tick, now: float) -> list[EffectT]:
         """Take one input at `now` (seconds, monotonic) and return the effects it causes, in order."""
         ...
 

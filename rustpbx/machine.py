@@ -73,9 +73,11 @@ class Table(Generic[S, T, A]):
         for (state, trigger), step in sorted(self.rows.items(), key=lambda row: _order(row[0])):
             do = " ".join(action.name for action in step.do) or "-"
             lines.append(f"{state.name} --{trigger.name}--> {step.to.name}: {do}")
-        for state in self.states:
-            if self.timers.get(state):
-                lines.append(f"timers in {state.name}: {' '.join(sorted(t.name for t in self.timers[state]))}")
+        lines.extend(
+            f"timers in {state.name}: {' '.join(sorted(t.name for t in self.timers[state]))}"
+            for state in self.states
+            if self.timers.get(state)
+        )
         lines.append(f"ends: {' '.join(sorted(s.name for s in self.ends))}")
         return "\n".join(lines) + "\n"
 

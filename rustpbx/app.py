@@ -1,0 +1,223 @@
+"""The composition root: the only module that knows every part, and wires them.
+
+`open_server` builds a server over the four injected protocols (`Outside`); `run_server` is `python -m rustpbx`.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import signal
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+
+import attrs
+import trio
+
+from rustpbx.control.access import Access
+from rustpbx.control.server import DEFAULT_ICE_SERVERS, HttpConfig, serve_http
+from rustpbx.control.webhook import Webhook
+from rustpbx.core import Address
+from rustpbx.errors import RustpbxError, SpeechError
+from rustpbx.media.fetch import Fetcher
+from rustpbx.media.plane.plane import Plane, PlaneConfig
+from rustpbx.media.plane.port import Ports, real_ports
+from rustpbx.outbound import OutboundPolicy, open_client, open_guarded_client
+from rustpbx.session.shell.call_task import caller_address
+from rustpbx.session.shell.registry import Registry
+from rustpbx.session.shell.services import Services
+from rustpbx.settings import Config, IceServer, UaConfig
+from rustpbx.shell.clock import Clock, TrioClock
+from rustpbx.shell.network import Network, RealNetwork
+from rustpbx.shell.offload import Offload
+from rustpbx.shell.workers import PoolSpec, open_workers
+from rustpbx.sip.endpoint import EndpointConfig
+from rustpbx.sip.shell.stack import Stack
+from rustpbx.speech import local
+from rustpbx.speech.registry import SpeechServices
+
+log = logging.getLogger(__name__)
+
+POOLS = {
+    "decode": PoolSpec(size=1, queue=64, time_limit=60.0),
+    "asr": PoolSpec(size=1, queue=64, time_limit=60.0),
+    "tts": PoolSpec(size=1, queue=64, time_limit=60.0),
+}
+"""One process a kind: local speech saturates a core by itself, and the media clock needs the other."""
+
+GRACE = 5.0
+"""Seconds that running calls get for their last events when the server is told to stop."""
+
+
+@attrs.frozen(kw_only=True)
+class Outside:
+    """Everything the server reaches the world through. `rng` makes ports, ids, tags and SSRCs."""
+
+    network: Network
+    ports: Ports
+    offload: Offload
+    clock: Clock
+    rng: random.Random
+
+
+@attrs.frozen(kw_only=True)
+class Server:
+    """A running server and where it listens. `sip` is None without a user agent."""
+
+    config: Config
+    http: Address
+    sip: Address | None
+    registry: Registry
+    plane: Plane
+    stack: Stack | None
+    speech: SpeechServices
+
+    async def shutdown(self, patience: float = GRACE) -> None:
+        """Refuse new calls and end the running ones, each with its BYE and its `hangup` event."""
+        await self.registry.shutdown(patience)
+
+
+@asynccontextmanager
+async def open_server(config: Config, outside: Outside) -> AsyncIterator[Server]:
+    """Start every part; leaving the block ends the calls and stops all of them, in the order calls need.
+
+    Raises OSError if an address cannot be bound.
+    """
+    async with AsyncExitStack() as exits, trio.open_nursery() as nursery:
+        stack, sip = None, None
+        if config.ua is not None:
+            stack = _stack(config, config.ua, outside)
+            sip = await nursery.start(stack.run)
+        plane = Plane(outside.ports, outside.clock, _plane_config(config), outside.rng)
+        await nursery.start(plane.run)
+        services = await _services(config, outside, plane, stack, exits)
+        ua = config.ua or UaConfig()
+        registry = Registry(
+            services,
+            rng=outside.rng,
+            address=caller_address(stack.local_host("127.0.0.1") if stack else "127.0.0.1", sip[1] if sip else 0),
+            accept_timeout=ua.accept_timeout,
+            ring_timeout=ua.ring_timeout,
+            max_calls=config.max_calls,
+        )
+        await nursery.start(registry.run)
+        http = await nursery.start(
+            serve_http, _http_config(config), outside.network, registry, Access.from_config(config), outside.clock
+        )
+        server = Server(
+            config=config, http=http, sip=sip, registry=registry, plane=plane, stack=stack, speech=services.speech
+        )
+        try:
+            yield server
+        finally:
+            with trio.CancelScope(shield=True):
+                await server.shutdown()
+                if stack is not None:
+                    await stack.flush()
+            nursery.cancel_scope.cancel()
+
+
+async def _services(
+    config: Config, outside: Outside, plane: Plane, stack: Stack | None, exits: AsyncExitStack
+) -> Services:
+    client = await exits.enter_async_context(open_client(outside.network))
+    policy = OutboundPolicy(
+        allow_private=config.outbound.allow_private,
+        allow_loopback=config.outbound_loopback,
+        max_bytes=config.outbound.max_bytes,
+        timeout=config.outbound.timeout,
+    )
+    guarded = await exits.enter_async_context(open_guarded_client(outside.network, policy))
+    handler = config.ua.handler if config.ua else None
+    return Services(
+        clock=outside.clock,
+        network=outside.network,
+        plane=plane,
+        fetcher=Fetcher(guarded, outside.offload, config.media_cache_path, policy),
+        speech=SpeechServices(offload=outside.offload, network=outside.network, client=client, guarded=guarded),
+        stack=stack,
+        announcer=Webhook(client, handler, outside.clock) if handler is not None else None,
+    )
+
+
+def _stack(config: Config, ua: UaConfig, outside: Outside) -> Stack:
+    endpoint = EndpointConfig(
+        **({"user_agent": ua.useragent} if ua.useragent else {}), port=ua.udp_port, callid_suffix=ua.callid_suffix
+    )
+    return Stack(
+        endpoint,
+        outside.network,
+        outside.clock,
+        host=ua.addr,
+        port=ua.udp_port,
+        external_ip=config.external_ip,
+        rng=outside.rng,
+    )
+
+
+def _plane_config(config: Config) -> PlaneConfig:
+    return PlaneConfig(
+        host=config.ua.addr if config.ua else "127.0.0.1",
+        first_port=config.rtp_start_port,
+        last_port=config.rtp_end_port,
+        max_calls=config.max_calls,
+    )
+
+
+def _http_config(config: Config) -> HttpConfig:
+    host, port = config.http_addr
+    return HttpConfig(
+        host=host,
+        port=port,
+        ice_servers=[_ice_server(server) for server in config.ice_servers] or DEFAULT_ICE_SERVERS,
+        access_skip_paths=config.http_access_skip_paths,
+        sip=config.ua is not None,
+    )
+
+
+def _ice_server(server: IceServer) -> dict[str, object]:
+    return attrs.asdict(server, filter=lambda _, value: value is not None)
+
+
+async def run_server(config: Config) -> None:
+    """Serve until SIGTERM or SIGINT; both end the calls first. Raises OSError if an address is taken."""
+    async with open_workers(POOLS) as offload, trio.open_nursery() as nursery:
+        outside = Outside(
+            network=RealNetwork(),
+            ports=real_ports(),
+            offload=offload,
+            clock=TrioClock(),
+            rng=random.Random(random.SystemRandom().getrandbits(128)),
+        )
+        with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+            async with open_server(config, outside) as server:
+                _say_hello(server)
+                nursery.start_soon(_warm_up, server.speech)
+                async for received in signals:
+                    log.info("%s: ending the calls and stopping", signal.Signals(received).name)
+                    break
+        nursery.cancel_scope.cancel()
+
+
+async def _warm_up(speech: SpeechServices) -> None:
+    """Load the embedded models before the first call needs them."""
+    try:
+        await local.warm_up(speech.offload)
+    except SpeechError as problem:
+        log.info("no embedded speech: %s", problem)
+    except RustpbxError as problem:
+        log.warning("embedded speech could not be loaded: %s", problem)
+
+
+def _say_hello(server: Server) -> None:
+    host, port = server.http
+    log.info("HTTP and WebSocket on http://%s:%d (agents connect to ws://%s:%d/call/sip)", host, port, host, port)
+    if server.sip is None:
+        log.info("no SIP: add [ua] to the configuration")
+        return
+    log.info("SIP on udp:%s:%d", *server.sip)
+    ua = server.config.ua
+    if ua is not None and ua.handler is None:
+        log.info("incoming calls are refused until [ua.handler] names a webhook; outgoing calls work now")
+    elif ua is not None and ua.handler is not None:
+        log.info("incoming calls are announced to %s", ", ".join(ua.handler.urls))

@@ -1,0 +1,462 @@
+"""The call: one sans-IO core that decides everything about one session.
+
+Inputs are commands of the agent, facts of SIP, media and speech, and ticks; effects are wishes and events. `handle`
+turns an input into a trigger (all guards are there), looks the step up in `tables.CALL`, and runs one small method
+per action. What changes no state (transcripts, key presses, playback commands) is the `Conversation`'s.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, ClassVar, TypeGuard
+
+import attrs
+
+from rustpbx.core import Deadline, Tick
+from rustpbx.errors import MediaError, RemoteError
+from rustpbx.machine import Machine
+from rustpbx.media import events as media
+from rustpbx.session import commands, effects
+from rustpbx.session.agreement import Agreement, check_offer
+from rustpbx.session.conversation import Conversation
+from rustpbx.session.dialling import DialError, Dialling
+from rustpbx.session.effects import Effect, Input
+from rustpbx.session.ending import ENDINGS, SYSTEM, Ending, of_bye, of_hangup
+from rustpbx.session.options import CallOption
+from rustpbx.session.playback import AutoHangUp, Output, ServerTrack, Wanted
+from rustpbx.session.processing import unavailable, vad_params
+from rustpbx.session.reporting import Reporter
+from rustpbx.session.tables import (
+    ATTACHMENT,
+    CALL,
+    Attachment,
+    AttachmentAction,
+    AttachmentTrigger,
+    Call,
+    CallTrigger,
+)
+from rustpbx.sip import events as sip
+
+PARTING_TIME = 0.2
+"""Seconds between the last frame sent and our BYE: what a phone's jitter buffer may still hold."""
+UPGRADE_TIME = 10.0
+"""Seconds from the reservation of an id to the socket's upgrade."""
+CLOSING_TIME = 1.0
+"""Seconds that the counters of a cut playback may take."""
+
+_TRIGGERS: dict[type, CallTrigger] = {
+    commands.Reject: CallTrigger.REJECT,
+    commands.Accept: CallTrigger.ACCEPT,
+    commands.Hangup: CallTrigger.HANG_UP,
+    sip.CallCancelled: CallTrigger.CANCELLED,
+    sip.CallProgress: CallTrigger.PROGRESS,
+    sip.CallRefused: CallTrigger.REFUSED,
+    sip.OfferReceived: CallTrigger.OFFERED,
+    sip.ByeReceived: CallTrigger.BYE,
+    sip.CallLost: CallTrigger.LOST,
+    media.LegFailed: CallTrigger.LEG_FAILED,
+    effects.LegUnusable: CallTrigger.LEG_UNUSABLE,
+    effects.LegReady: CallTrigger.LEG_READY,
+    effects.SetupFailed: CallTrigger.SETUP_FAILED,
+    effects.Killed: CallTrigger.KILLED,
+    AutoHangUp: CallTrigger.AUTO_HANG_UP,
+}
+"""Inputs whose trigger needs no look at the call; the others are classified by `CallCore._classify`."""
+
+AgentFact = effects.AgentReserved | effects.AgentAttached | effects.AgentGone
+_AGENT_TRIGGERS: dict[type, AttachmentTrigger] = {
+    effects.AgentReserved: AttachmentTrigger.RESERVED,
+    effects.AgentAttached: AttachmentTrigger.UPGRADED,
+    effects.AgentGone: AttachmentTrigger.LOST,
+}
+
+_OVER = (Call.ENDING, Call.ENDED)
+
+
+@attrs.frozen(kw_only=True)
+class CallConfig:
+    """What a call takes from the server. Times in seconds; `address` is our own SIP address for calls without one."""
+
+    session_id: str
+    server_side_track: str
+    address: str
+    accept_timeout: float = 60.0
+    ring_timeout: float = 120.0
+
+
+class CallCore:
+    """One call. `wall` turns monotonic seconds into epoch milliseconds; `sdp_id` is the SDP session id of its leg."""
+
+    def __init__(self, config: CallConfig, wall: Callable[[float], int], sdp_id: int, now: float) -> None:
+        self.config = config
+        self.id = config.session_id
+        self._wall = wall
+        self._sdp_id = sdp_id
+        self._machine = Machine(CALL, self._duration, f"call {self.id}")
+        self.report = Reporter(self.id, wall, now)
+        self.talk = Conversation(ServerTrack(config.server_side_track, wall), self.report)
+        self._incoming: sip.IncomingCall | None = None
+        self._dialling: Dialling | None = None
+        self._agreement: Agreement | None = None
+        self._agent = Machine(ATTACHMENT, lambda _: UPGRADE_TIME, f"agent of {self.id}")
+        self._listening = False
+        self._wanted_ringtone: str | None = None
+        self._ending: Ending = SYSTEM
+        self._out: list[Effect] = []
+
+    # -- the core's three members -----------------------------------------------------------------------------------
+
+    def handle(self, what: Input | Tick, now: float) -> list[Effect]:
+        """Take one input and return its effects, in order."""
+        if isinstance(what, Tick):
+            for timer in list(self._machine.fired(now)):
+                self._step(timer, what, now)
+            for upgrade_timeout in list(self._agent.fired(now)):
+                self._attach(upgrade_timeout, what, now)
+            self._play(self.talk.track.tick(now), now)
+        else:
+            self._take(what, now)
+        if self._machine.state is Call.ENDING and not self.talk.track.busy:
+            self._step(CallTrigger.QUIET, what, now)
+        out, self._out = self._out, []
+        return out
+
+    def deadline(self) -> Deadline:
+        """The earliest timer of the call or its playback."""
+        return min(self._machine.deadline(), self.talk.track.deadline(), self._agent.deadline())
+
+    @property
+    def done(self) -> bool:
+        """True once the last event has been told."""
+        return self._machine.done
+
+    @property
+    def state(self) -> Call:
+        """For listings and tests."""
+        return self._machine.state
+
+    @property
+    def pending(self) -> bool:
+        """Whether this is an incoming call that an agent may still claim."""
+        return self._machine.state is Call.INCOMING
+
+    @property
+    def call_failed(self) -> bool:
+        """Whether it ended for a reason that the server counts as a failure."""
+        return self.done and self._ending.reason in ("failed", "serverUnavailable")
+
+    def serve_as(self, server_side_track: str) -> None:
+        """An agent claims the call and names its server-side track."""
+        self.talk.track.track_id = server_side_track
+
+    # -- classification ---------------------------------------------------------------------------------------------
+
+    def _take(self, what: Input | AutoHangUp, now: float) -> None:
+        trigger = self._classify(what)
+        if trigger is not None and (self._machine.state, trigger) in CALL.rows:
+            self._step(trigger, what, now)
+        elif isinstance(what, AgentFact):
+            self._attach(_AGENT_TRIGGERS[type(what)], what, now)
+        elif isinstance(what, effects.PingSent):
+            self._out.append(effects.Tell(self.report.ping(what.payload, now)))
+        elif self._is_misplaced(what):
+            self._refuse_command(what, now)
+        elif self._machine.state not in _OVER or isinstance(what, effects.TrackStopped):
+            self._play(self.talk.handle(what, now, ready=self._media_is_ready()), now)
+
+    def _is_misplaced(self, what: Input | AutoHangUp) -> TypeGuard[commands.Command]:
+        """A command that is not possible here and whose agent should know; what the protocol ignores is not."""
+        if self._machine.state in _OVER:
+            return False
+        late = self._machine.state is Call.PARTING and isinstance(what, commands.Tts | commands.Play)
+        return late or isinstance(what, commands.Invite | commands.Accept | commands.Ring)
+
+    def _media_is_ready(self) -> bool:
+        """Whether playback may begin: answered, or early media for a caller that rings."""
+        if self._machine.state is Call.RINGING:
+            return self._agreement is not None
+        return self._machine.state is Call.TALKING
+
+    def _classify(self, what: Input | AutoHangUp) -> CallTrigger | None:
+        classifier = self._CLASSIFIERS.get(type(what))
+        return _TRIGGERS.get(type(what)) if classifier is None else classifier(self, what)
+
+    def _classify_ring(self, command: commands.Ring) -> CallTrigger:
+        early = command.early_media or command.ringtone is not None
+        return CallTrigger.RING_EARLY if early else CallTrigger.RING
+
+    def _classify_answer(self, fact: sip.CallAnswered) -> CallTrigger:
+        return CallTrigger.ANSWERED if self._fits(fact.body) else CallTrigger.ANSWERED_UNUSABLE
+
+    def _classify_confirmation(self, fact: sip.CallConfirmed) -> CallTrigger | None:
+        return CallTrigger.CONFIRMED if fact.body and self._fits(fact.body) else None
+
+    def _classify_unannounced(self, _: effects.AnnounceFailed) -> CallTrigger | None:
+        """The webhook's answer may come after the agent that it called."""
+        return CallTrigger.ANNOUNCE_FAILED if self._agent.state is Attachment.ABSENT else None
+
+    def _classify_invite(self, command: commands.Invite) -> CallTrigger:
+        if self._machine.state is not Call.NEW:
+            return CallTrigger.INVITE
+        try:
+            self._dialling = Dialling.of(command.option, self.config.address)
+        except DialError as problem:
+            self.report.problem = str(problem)
+            return CallTrigger.INVITE_UNUSABLE
+        return CallTrigger.INVITE
+
+    def _classify_incoming(self, call: sip.IncomingCall) -> CallTrigger:
+        try:
+            if call.offer:
+                check_offer(call.offer)
+        except (MediaError, RemoteError) as problem:
+            self.report.problem = str(problem)
+            self.report.status = getattr(problem, "reply", 488)
+            return CallTrigger.INCOMING_UNUSABLE
+        return CallTrigger.INCOMING
+
+    def _fits(self, answer: bytes) -> bool:
+        """Take an SDP answer if it is one; no answer is fine where early media has brought one before."""
+        assert self._agreement is not None  # noqa: S101 - an answer needs our offer
+        if not answer:
+            return self._agreement.format is not None
+        try:
+            self._agreement.accept(answer)
+        except (MediaError, RemoteError) as problem:
+            self.report.problem = str(problem)
+            return False
+        return True
+
+    # -- stepping ---------------------------------------------------------------------------------------------------
+
+    def _duration(self, timer: CallTrigger) -> float:
+        return {
+            CallTrigger.ACCEPT_TIMEOUT: self.config.accept_timeout,
+            CallTrigger.RING_TIMEOUT: self.config.ring_timeout,
+            CallTrigger.PARTED: PARTING_TIME,
+            CallTrigger.CLOSING_TIMEOUT: CLOSING_TIME,
+        }[timer]
+
+    def _step(self, trigger: CallTrigger, cause: Input | AutoHangUp | Tick, now: float) -> None:
+        before = self._machine.state
+        actions = self._machine.step(trigger, now)
+        if self._machine.state is Call.ENDING and before is not Call.ENDING:
+            self._note_ending(trigger, cause)
+        for action in actions:
+            getattr(self, f"_{action.name.lower()}")(cause, now)
+
+    def _note_ending(self, trigger: CallTrigger, cause: Input | AutoHangUp | Tick) -> None:
+        if trigger is CallTrigger.BYE:
+            self._ending = of_bye(incoming=self._incoming is not None)
+        elif isinstance(cause, commands.Hangup):
+            self._ending = of_hangup(cause)
+        else:
+            self._ending = ENDINGS[trigger]
+
+    def _play(self, outputs: Iterable[Output], now: float) -> None:
+        for output in outputs:
+            if isinstance(output, AutoHangUp):
+                self._take(output, now)
+            else:
+                self._out.append(output)
+
+    # -- actions: a phone's call ------------------------------------------------------------------------------------
+
+    def _note_incoming(self, cause: sip.IncomingCall, now: float) -> None:
+        self._incoming = cause
+        self.report.parties(cause.caller.uri, cause.callee.uri)
+        self.report.rang_at = self._wall(now)
+
+    def _announce(self, cause: sip.IncomingCall, _: float) -> None:
+        self._out.append(effects.Announce(cause))
+
+    def _open_leg(self, cause: commands.Ring | commands.Accept, now: float) -> None:
+        assert self._incoming is not None  # noqa: S101 - only rows of incoming calls open a leg so
+        if isinstance(cause, commands.Accept):
+            self._take_option(cause.option)
+            self._play(self.talk.track.retire_ringtone(now), now)
+        self._wanted_ringtone = cause.ringtone if isinstance(cause, commands.Ring) else None
+        self._out.append(effects.OpenLeg(self._incoming.local_host))
+
+    def _agree(self, ready: effects.LegReady) -> None:
+        """Answer the phone's offer, or make one where it sent none; once per call."""
+        assert self._incoming is not None  # noqa: S101
+        if self._agreement is not None:
+            return
+        self._agreement = Agreement(ready.host, ready.port, ready.ssrc, self._sdp_id)
+        if self._incoming.offer:
+            self._out.append(effects.SetRemote(self._agreement.answer(self._incoming.offer)[1]))
+        else:
+            self._agreement.offer()
+
+    def _send_early_media(self, cause: effects.LegReady, now: float) -> None:
+        self._agree(cause)
+        assert self._agreement is not None  # noqa: S101
+        self._start_session_track(cause, now)
+        self._out.append(sip.Ring(self.id, 183, self._agreement.sdp.encode()))
+        if self._wanted_ringtone is not None:
+            wanted = Wanted(play_id=self._wanted_ringtone)
+            self._play(self.talk.track.play(wanted, self._wanted_ringtone, now, loop=True), now)
+
+    def _send_ringing(self, _: commands.Ring, __: float) -> None:
+        self._out.append(sip.Ring(self.id, 180))
+
+    def _restart_accept_timer(self, _: Input, now: float) -> None:
+        self._machine.restart(CallTrigger.ACCEPT_TIMEOUT, now)
+
+    def _answer(self, cause: effects.LegReady, now: float) -> None:
+        self._agree(cause)
+        assert self._agreement is not None  # noqa: S101
+        self._start_session_track(cause, now)
+        self._process_audio(now)
+        self._out.append(sip.Answer(self.id, self._agreement.sdp.encode()))
+
+    def _refuse(self, cause: Input | Tick, _: float) -> None:
+        match cause:
+            case commands.Reject():
+                refusal = sip.Refuse(self.id, cause.code, cause.reason)
+            case commands.Hangup():
+                refusal = sip.Refuse(self.id, 486 if (cause.reason or "").lower() == "busy" else 603)
+            case sip.IncomingCall():
+                refusal = sip.Refuse(self.id, self.report.status, self.report.problem)
+            case effects.AnnounceFailed():
+                refusal = sip.Refuse(self.id, 503, cause.problem)
+            case effects.LegUnusable():
+                refusal = sip.Refuse(self.id, cause.status, cause.problem)
+            case media.LegFailed():
+                refusal = sip.Refuse(self.id, 500)
+            case _:
+                refusal = sip.Refuse(self.id, 480)
+        self._out.append(refusal)
+
+    # -- actions: an agent's call -----------------------------------------------------------------------------------
+
+    def _prepare_dial(self, cause: commands.Invite, _: float) -> None:
+        assert self._dialling is not None  # noqa: S101 - classification made it
+        self._take_option(cause.option)
+        self.report.parties(self._dialling.caller.uri, self._dialling.callee)
+        self._out.append(effects.PrepareDial(self._dialling.callee.host))
+
+    def _send_invite(self, cause: effects.LegReady, now: float) -> None:
+        assert self._dialling is not None  # noqa: S101
+        self._agreement = Agreement(cause.host, cause.port, cause.ssrc, self._sdp_id)
+        self._start_session_track(cause, now)
+        self._process_audio(now)
+        self._out.append(self._dialling.invite(self.id, cause.host, self._agreement.offer()))
+
+    def _apply_early_sdp(self, cause: sip.CallProgress, now: float) -> None:
+        if cause.body and self._fits(cause.body):
+            self._apply_sdp(cause, now)
+
+    def _apply_sdp(self, _: Input, __: float) -> None:
+        assert self._agreement is not None  # noqa: S101
+        assert self._agreement.format is not None  # noqa: S101
+        self._out.append(effects.SetRemote(self._agreement.format))
+
+    def _answer_offer(self, cause: sip.OfferReceived, _: float) -> None:
+        assert self._agreement is not None  # noqa: S101 - the call is up
+        try:
+            body, agreed = self._agreement.answer(cause.body) if cause.body else (self._agreement.offer(), None)
+        except RemoteError as problem:
+            self._out.append(sip.RefuseOffer(self.id, problem.reply))
+        except MediaError:
+            self._out.append(sip.RefuseOffer(self.id, 488))
+        else:
+            if agreed is not None:
+                self._out.append(effects.SetRemote(agreed))
+            self._out.append(sip.AcceptOffer(self.id, body))
+
+    # -- actions: both ----------------------------------------------------------------------------------------------
+
+    def _take_option(self, option: CallOption) -> None:
+        self.talk.option = option
+        self.report.extra = option.extra
+
+    def _start_session_track(self, ready: effects.LegReady, now: float) -> None:
+        if self.report.track_started_at is None:
+            self.talk.track.ssrc = ready.ssrc
+            self._out.append(effects.Tell(self.report.track_start(ready.ssrc, now)))
+
+    def _process_audio(self, now: float) -> None:
+        """VAD and ASR as the option wants them; what cannot be had is one error each and disables nothing else."""
+        for sender, problem in unavailable(self.talk.option):
+            self._out.extend(self.report.error(sender, problem, None, now))
+        if self.talk.option.vad is not None:
+            self._out.append(effects.WatchSpeech(vad_params(self.talk.option.vad)))
+        if self.talk.option.asr is not None and not self.talk.option.asr.start_when_answer:
+            self._listen()
+
+    def _listen(self) -> None:
+        if self.talk.option.asr is not None and not self._listening:
+            self._listening = True
+            self._out.append(effects.Listen(self.talk.option.asr))
+
+    def _tell_ringing(self, cause: sip.CallProgress, now: float) -> None:
+        self._out.append(effects.Tell(self.report.ringing(early_media=bool(cause.body), now=now)))
+
+    def _tell_answer(self, cause: Input, now: float) -> None:
+        assert self._agreement is not None  # noqa: S101
+        sdp = cause.body.decode("utf-8", "replace") if isinstance(cause, sip.CallAnswered) else self._agreement.sdp
+        self._out.extend(map(effects.Tell, self.report.answer(sdp, now)))
+        self._listen()
+
+    def _tell_reject(self, cause: Input | Tick, now: float) -> None:
+        match cause:
+            case sip.CallRefused():
+                event = self.report.reject(cause.status, cause.reason, now)
+            case sip.CallAnswered():
+                event = self.report.reject(488, self.report.problem or "No answer received", now)
+            case commands.Accept():
+                event = self.report.reject(481, "no pending call", now)
+            case _:
+                event = self.report.reject(408, "Request Timeout", now)
+        self._out.append(effects.Tell(event))
+
+    def _tell_error(self, cause: Input, now: float) -> None:
+        problem = getattr(cause, "problem", None) or self.report.problem or "call set-up failed"
+        sender = "accept" if self._incoming is not None else "invite"
+        self._out.append(effects.Tell(self.report.failure(sender, problem, now)))
+
+    def _release_held(self, _: Input, now: float) -> None:
+        self._play(self.talk.release(now), now)
+
+    def _hang_up(self, cause: Input | Tick, _: float) -> None:
+        headers = cause.headers if isinstance(cause, commands.Hangup) else None
+        self._out.append(sip.HangUp(self.id, tuple((headers or {}).items())))
+
+    def _stop_playback(self, _: Input, now: float) -> None:
+        self._play(self.talk.close(now), now)
+
+    def _close_leg(self, _: Input, now: float) -> None:
+        if self.report.track_started_at is not None:
+            self._out.append(effects.CloseLeg())
+            self._out.append(effects.Tell(self.report.track_end(now)))
+
+    def _tell_end(self, _: Input, now: float) -> None:
+        self._agent.step(AttachmentTrigger.CALL_ENDED, now)
+        self._out.append(effects.Tell(self.report.hangup(self._ending, now)))
+
+    # -- what changes no state --------------------------------------------------------------------------------------
+
+    def _refuse_command(self, command: commands.Command, now: float) -> None:
+        sender = command.name if isinstance(command, commands.Invite | commands.Accept | commands.Ring) else "command"
+        problem = f"{command.name} is not possible while the call is {self._machine.state.name.lower()}"
+        self._out.extend(self.report.error(sender, problem, None, now))
+
+    def _attach(self, trigger: AttachmentTrigger, cause: AgentFact | Tick, now: float) -> None:
+        for action in self._agent.step(trigger, now):
+            if action is AttachmentAction.TELL_CALL_GONE:
+                self.talk.forget_held()
+                self._step(CallTrigger.AGENT_GONE, cause, now)
+            elif self._incoming is not None:
+                self._out.append(effects.Tell(self.report.incoming(self._incoming.offer, now)))
+
+    _CLASSIFIERS: ClassVar[Mapping[type, Callable[[CallCore, Any], CallTrigger | None]]] = {
+        commands.Invite: _classify_invite,
+        commands.Ring: _classify_ring,
+        sip.IncomingCall: _classify_incoming,
+        sip.CallAnswered: _classify_answer,
+        sip.CallConfirmed: _classify_confirmation,
+        effects.AnnounceFailed: _classify_unannounced,
+    }
+    """The guards: inputs that mean different things by what they carry or where the call stands."""

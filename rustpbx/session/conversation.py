@@ -1,0 +1,152 @@
+"""What is said and heard on a call: everything between its two parties that does not change where the call stands."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections import deque
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar
+
+import attrs
+
+from rustpbx.media import events as media
+from rustpbx.session import commands, effects
+from rustpbx.session.effects import Input
+from rustpbx.session.options import CallOption, SynthesisOption, merge_synthesis
+from rustpbx.session.playback import AutoHangUp, Output, PlaybackFact, ServerTrack, Wanted
+from rustpbx.session.reporting import Reporter
+from rustpbx.sip import events as sip
+
+MAX_HELD = 200
+"""Playback commands kept until media exists; an agent that sends more before the answer is out of control."""
+
+
+class Conversation:
+    """Playback commands down, what was heard up. `option` is what the agent asked of the call."""
+
+    def __init__(self, track: ServerTrack, report: Reporter) -> None:
+        self.track = track
+        self.option = CallOption()
+        self._report = report
+        self._held: deque[commands.Tts | commands.Play] = deque()
+        self._ready = False
+
+    def handle(self, what: Input | AutoHangUp, now: float, *, ready: bool) -> list[Output]:
+        """Take one input; anything that is not its own is ignored. `ready` says whether playback may begin."""
+        self._ready = ready
+        handler = self._HANDLERS.get(type(what))
+        return [] if handler is None else handler(self, what, now)
+
+    def release(self, now: float) -> list[Output]:
+        """Media is there: play what was held, in the order it came."""
+        held, self._held = self._held, deque()
+        return [output for command in held for output in self._play(command, now)]
+
+    def forget_held(self) -> None:
+        """The agent that wanted it is gone."""
+        self._held.clear()
+
+    def close(self, now: float) -> list[Output]:
+        """The call ends."""
+        self._held.clear()
+        return self.track.close(now)
+
+    # -- playback ---------------------------------------------------------------------------------------------------
+
+    def _on_playback(self, command: commands.Tts | commands.Play, now: float) -> list[Output]:
+        if self._ready:
+            return self._play(command, now)
+        if len(self._held) < MAX_HELD:
+            self._held.append(command)
+            return []
+        return [*self._report.error(command.name, f"more than {MAX_HELD} commands before the answer", None, now)]
+
+    def _play(self, command: commands.Tts | commands.Play, now: float) -> list[Output]:
+        if isinstance(command, commands.Tts):
+            return self._speak(command, now)
+        return self.track.play(_wanted(command, command.play_id or command.url, None), command.url, now)
+
+    def _speak(self, command: commands.Tts, now: float) -> list[Output]:
+        option = self._synthesis(command)
+        text, pcm, errors = command.text, None, []
+        if command.base64:
+            try:
+                pcm = base64.b64decode(command.text, validate=True)
+            except (binascii.Error, ValueError):
+                errors = self._report.error("tts", "text is not valid base64", None, now)
+                text = ""
+        wanted = _wanted(command, command.play_id, option.wait_input_timeout)
+        finish = command.end_of_stream
+        return [*errors, *self.track.speak(wanted, now, text=text, pcm=pcm, option=option, finish=finish)]
+
+    def _synthesis(self, command: commands.Tts) -> SynthesisOption:
+        option = merge_synthesis(self.option.tts, command.option)
+        return option if command.speaker is None else attrs.evolve(option, speaker=command.speaker)
+
+    def _on_interrupt(self, command: commands.Interrupt, now: float) -> list[Output]:
+        return self.track.interrupt(now, graceful=command.graceful)
+
+    def _on_playback_fact(self, fact: PlaybackFact, now: float) -> list[Output]:
+        return self.track.handle(fact, now)
+
+    # -- the other commands -----------------------------------------------------------------------------------------
+
+    def _on_history(self, command: commands.History, now: float) -> list[Output]:
+        return [effects.Tell(self._report.history(command.speaker, command.text, now))]
+
+    def _on_not_built(self, command: commands.Command, now: float) -> list[Output]:
+        return [*self._report.error("command", f"{command.name} is not available in this version", None, now)]
+
+    def _on_bad_command(self, what: effects.BadCommand, now: float) -> list[Output]:
+        return [*self._report.error("command", what.problem, None, now)]
+
+    # -- what was heard ---------------------------------------------------------------------------------------------
+
+    def _on_speech_started(self, fact: media.SpeechStarted, now: float) -> list[Output]:
+        self.track.heard(now)
+        return [effects.Tell(self._report.speaking(fact, now))]
+
+    def _on_silence(self, fact: media.SpeechEnded | media.SilenceContinues, now: float) -> list[Output]:
+        return [effects.Tell(self._report.silence(fact, now))]
+
+    def _on_digit(self, fact: media.DigitPressed | sip.DigitReceived, now: float) -> list[Output]:
+        self.track.heard(now)
+        return [effects.Tell(self._report.dtmf(fact.digit, now))]
+
+    def _on_heard(self, fact: effects.Heard, now: float) -> list[Output]:
+        self.track.heard(now)
+        return [effects.Tell(self._report.transcript(fact.transcript, now))]
+
+    def _on_listening_failed(self, fact: effects.ListeningFailed, now: float) -> list[Output]:
+        return [*self._report.error(fact.sender, fact.problem, fact.code, now)]
+
+    _HANDLERS: ClassVar[Mapping[type, Callable[[Conversation, Any, float], list[Output]]]] = {
+        commands.Tts: _on_playback,
+        commands.Play: _on_playback,
+        commands.Interrupt: _on_interrupt,
+        commands.History: _on_history,
+        commands.Pause: _on_not_built,
+        commands.Resume: _on_not_built,
+        commands.Refer: _on_not_built,
+        commands.Mute: _on_not_built,
+        commands.Unmute: _on_not_built,
+        effects.BadCommand: _on_bad_command,
+        effects.TrackStopped: _on_playback_fact,
+        effects.TrackFinishing: _on_playback_fact,
+        effects.TrackPlayedOut: _on_playback_fact,
+        effects.TrackFailed: _on_playback_fact,
+        effects.EntryFailed: _on_playback_fact,
+        effects.Heard: _on_heard,
+        effects.ListeningFailed: _on_listening_failed,
+        media.SpeechStarted: _on_speech_started,
+        media.SpeechEnded: _on_silence,
+        media.SilenceContinues: _on_silence,
+        media.DigitPressed: _on_digit,
+        sip.DigitReceived: _on_digit,
+    }
+
+
+def _wanted(command: commands.Tts | commands.Play, play_id: str | None, default_wait: int | None) -> Wanted:
+    wait = command.wait_input_timeout if command.wait_input_timeout is not None else default_wait
+    return Wanted(play_id=play_id, auto_hangup=command.auto_hangup, wait_input=wait / 1000 if wait else None)

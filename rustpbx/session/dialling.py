@@ -1,0 +1,111 @@
+"""Where an agent's call goes and who it says it is: the `invite` option turned into an INVITE."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import attrs
+
+from rustpbx.errors import RemoteError, RustpbxError
+from rustpbx.session.options import CallOption, SipOption
+from rustpbx.sip.events import Credentials, SendInvite
+from rustpbx.sip.message import Lines, NameAddr
+from rustpbx.sip.parser import parse_aor, parse_name_addr
+from rustpbx.sip.uri import Uri, parse_uri
+
+_OURS = frozenset(
+    {
+        "via",
+        "from",
+        "to",
+        "call-id",
+        "cseq",
+        "contact",
+        "max-forwards",
+        "content-length",
+        "content-type",
+        "route",
+        "record-route",
+        "authorization",
+        "proxy-authorization",
+    }
+)
+"""Headers that the stack writes itself; an agent's copy would break the dialog."""
+
+
+class DialError(RustpbxError):
+    """The option cannot be dialled; the text names the key."""
+
+
+@attrs.frozen(kw_only=True)
+class Dialling:
+    """A parsed `invite` option."""
+
+    caller: NameAddr
+    callee: Uri
+    credentials: Credentials | None
+    contact: Uri | None
+    headers: Lines
+
+    @classmethod
+    def of(cls, option: CallOption, own_address: str) -> Dialling:
+        """Read caller, callee and the `sip` option. Raises `DialError`.
+
+        A missing caller is the credentials' own address, else `own_address`; a bare `user@host` gets its scheme.
+        """
+        sip = option.sip or SipOption()
+        if not option.callee:
+            raise DialError("option.callee is missing")
+        callee = _named("option.callee", option.callee).uri
+        if callee.scheme != "sip":
+            raise DialError(f"option.callee: {callee.scheme} addresses cannot be called in this version")
+        if not callee.host:
+            raise DialError(f"option.callee: {option.callee!r} has no host")
+        fallback = f"sip:{sip.username}@{sip.realm}" if sip.username and sip.realm else own_address
+        return cls(
+            caller=_named("option.caller", option.caller or fallback),
+            callee=callee,
+            credentials=Credentials(sip.username, sip.password or "", sip.realm or "") if sip.username else None,
+            contact=_contact(sip.contact),
+            headers=_lines(sip.headers or {}),
+        )
+
+    def invite(self, leg: str, local_host: str, offer: bytes) -> SendInvite:
+        """The wish that places this call."""
+        return SendInvite(
+            leg=leg,
+            caller=self.caller,
+            callee=self.callee,
+            body=offer,
+            local_host=local_host,
+            credentials=self.credentials,
+            contact=self.contact,
+            headers=self.headers,
+        )
+
+
+def _named(key: str, text: str) -> NameAddr:
+    try:
+        if "<" in text:
+            return parse_name_addr(text)
+        return NameAddr(parse_aor(text))
+    except RemoteError as problem:
+        raise DialError(f"{key}: {problem}") from None
+
+
+def _contact(text: str | None) -> Uri | None:
+    if not text:
+        return None
+    try:
+        return parse_uri(text.strip().removeprefix("<").removesuffix(">"))
+    except RemoteError as problem:
+        raise DialError(f"option.sip.contact: {problem}") from None
+
+
+def _lines(headers: Mapping[str, str]) -> Lines:
+    for name, value in headers.items():
+        if name.lower() in _OURS:
+            raise DialError(f"option.sip.headers: {name} is written by the server")
+        if not name or any(c in "\r\n\0: \t" for c in name) or any(c in "\r\n\0" for c in value):
+            raise DialError(f"option.sip.headers: {name!r} is not a header field")
+    return tuple(headers.items())

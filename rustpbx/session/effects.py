@@ -1,0 +1,313 @@
+"""What a call is told besides commands, and what it wants done: read this with `tables.py` to know the session.
+
+Facts of SIP and media keep their own classes (`rustpbx.sip.events`, `rustpbx.media.events`). The facts here come from
+the session's shell. A `generation` numbers the playbacks of one call; what belongs to an older one is dropped.
+"""
+
+from __future__ import annotations
+
+import attrs
+
+from rustpbx.media.events import Fact as MediaFact
+from rustpbx.media.events import MediaFormat, VadParams
+from rustpbx.session.commands import Command
+from rustpbx.session.events import Event
+from rustpbx.session.options import SynthesisOption, TranscriptionOption
+from rustpbx.sip.events import Fact as SipFact
+from rustpbx.sip.events import IncomingCall, Wish
+from rustpbx.speech.base import Transcript
+
+# -- facts ----------------------------------------------------------------------------------------------------------
+
+
+@attrs.frozen
+class AgentReserved:
+    """An agent's socket is being upgraded for this call."""
+
+
+@attrs.frozen
+class AgentAttached:
+    """An agent's socket is up."""
+
+
+@attrs.frozen
+class AgentGone:
+    """The agent's socket is lost; `cause` is for the log."""
+
+    cause: str
+
+
+@attrs.frozen
+class Killed:
+    """The kill endpoint, the server's shutdown, or an overflow ends this call."""
+
+    cause: str
+
+
+@attrs.frozen
+class BadCommand:
+    """The agent sent something that is no command."""
+
+    problem: str
+
+
+@attrs.frozen
+class PingSent:
+    """The agent's socket was pinged with this payload."""
+
+    payload: str
+
+
+@attrs.frozen
+class AnnounceFailed:
+    """Nobody took the incoming call: the webhook failed, or there is none."""
+
+    problem: str
+
+
+@attrs.frozen
+class LegReady:
+    """The leg has its RTP port on `host` (our address as the phone knows it)."""
+
+    host: str
+    port: int
+    ssrc: int
+
+
+@attrs.frozen
+class LegUnusable:
+    """The leg could not be opened, or the phone's SDP does not fit it. `status` is the SIP answer that says so."""
+
+    problem: str
+    status: int = 503
+
+
+@attrs.frozen
+class SetupFailed:
+    """The callee's address leads nowhere."""
+
+    problem: str
+
+
+@attrs.frozen
+class Spoken:
+    """What was heard of the entry being spoken when a playback was cut, in ms; `total` is what existed of it."""
+
+    entry: int
+    current: int
+    total: int
+
+
+@attrs.frozen
+class TrackStopped:
+    """A playback was cut at once. `spoken` is None if none of its audio had left."""
+
+    generation: int
+    spoken: Spoken | None
+
+
+@attrs.frozen
+class TrackFinishing:
+    """A playback will end with the entry being spoken."""
+
+    generation: int
+    spoken: Spoken
+
+
+@attrs.frozen
+class TrackPlayedOut:
+    """The last frame of a finished playback has been sent."""
+
+    generation: int
+
+
+@attrs.frozen
+class TrackFailed:
+    """A playback has nothing to play (the file could not be fetched or decoded)."""
+
+    generation: int
+    problem: str
+
+
+@attrs.frozen
+class EntryFailed:
+    """One utterance could not be synthesised; the playback goes on with the next."""
+
+    generation: int
+    sender: str
+    problem: str
+    code: int | None = None
+
+
+@attrs.frozen
+class Heard:
+    """A transcript of the remote party."""
+
+    transcript: Transcript
+
+
+@attrs.frozen
+class ListeningFailed:
+    """Transcription broke; `sender` names the provider."""
+
+    sender: str
+    problem: str
+    code: int | None = None
+
+
+ShellFact = (
+    AgentReserved
+    | AgentAttached
+    | AgentGone
+    | Killed
+    | BadCommand
+    | PingSent
+    | AnnounceFailed
+    | LegReady
+    | LegUnusable
+    | SetupFailed
+    | TrackStopped
+    | TrackFinishing
+    | TrackPlayedOut
+    | TrackFailed
+    | EntryFailed
+    | Heard
+    | ListeningFailed
+)
+Input = Command | SipFact | MediaFact | ShellFact
+
+# -- effects --------------------------------------------------------------------------------------------------------
+
+
+@attrs.frozen
+class Tell:
+    """Send an event to the agent."""
+
+    event: Event
+
+
+@attrs.frozen
+class Announce:
+    """Tell the webhook of this incoming call; `AnnounceFailed` comes back if nobody took it."""
+
+    call: IncomingCall
+
+
+@attrs.frozen
+class PrepareDial:
+    """Find the way to `host` and open a leg for it: `LegReady`, `LegUnusable` or `SetupFailed` comes back."""
+
+    host: str
+
+
+@attrs.frozen
+class OpenLeg:
+    """Open the leg, or say again that it is open: `LegReady` or `LegUnusable` comes back at once."""
+
+    host: str
+
+
+@attrs.frozen
+class SetRemote:
+    """Audio flows as agreed from now on."""
+
+    media: MediaFormat
+
+
+@attrs.frozen
+class CloseLeg:
+    """Give the leg back: nothing is sent or heard any more."""
+
+
+@attrs.frozen
+class WatchSpeech:
+    """Report when the remote party speaks."""
+
+    params: VadParams
+
+
+@attrs.frozen
+class Listen:
+    """Transcribe the remote party from now on."""
+
+    option: TranscriptionOption
+
+
+@attrs.frozen
+class Entry:
+    """One thing to say within a playback: text, or `pcm` (s16le mono 16 kHz) in its place."""
+
+    number: int
+    text: str
+    option: SynthesisOption
+    pcm: bytes | None = None
+
+
+@attrs.frozen
+class SpeakTrack:
+    """A playback of utterances, at most `concurrency` of them in synthesis at once."""
+
+    concurrency: int = 1
+
+
+@attrs.frozen
+class FileTrack:
+    """A playback of one file, again and again if `loop`."""
+
+    url: str
+    loop: bool = False
+
+
+@attrs.frozen
+class StartTrack:
+    """Begin a playback on the server-side track."""
+
+    generation: int
+    content: SpeakTrack | FileTrack
+
+
+@attrs.frozen
+class Say:
+    """Add an utterance to a `SpeakTrack`."""
+
+    generation: int
+    entry: Entry
+
+
+@attrs.frozen
+class FinishTrack:
+    """Nothing more will be added; `TrackPlayedOut` when the last frame has left."""
+
+    generation: int
+
+
+@attrs.frozen
+class StopTrack:
+    """Cut a playback now; `TrackStopped` comes back at once."""
+
+    generation: int
+
+
+@attrs.frozen
+class FinishEntry:
+    """Let the entry being spoken end and drop the rest: `TrackFinishing`, or `TrackStopped`, comes back at once."""
+
+    generation: int
+
+
+Effect = (
+    Wish
+    | Tell
+    | Announce
+    | PrepareDial
+    | OpenLeg
+    | SetRemote
+    | CloseLeg
+    | WatchSpeech
+    | Listen
+    | StartTrack
+    | Say
+    | FinishTrack
+    | StopTrack
+    | FinishEntry
+)

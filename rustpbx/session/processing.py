@@ -1,0 +1,38 @@
+"""What is done with the remote party's audio: the option's VAD in the plane's units, and what cannot be had here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from rustpbx.media.events import VadParams
+from rustpbx.session.options import CallOption, VadOption
+
+VAD_ENGINES = ("webrtc",)
+"""The engines of this version; any other is reported and replaced by the first."""
+
+
+def vad_params(option: VadOption) -> VadParams:
+    """Milliseconds to seconds; a timeout of 0 is off."""
+    return VadParams(
+        engine=option.type if option.type in VAD_ENGINES else VAD_ENGINES[0],
+        speech_padding=max(0, option.speech_padding) / 1000,
+        silence_padding=max(0, option.silence_padding) / 1000,
+        threshold=option.voice_threshold,
+        silence_timeout=option.silence_timeout / 1000 if option.silence_timeout else None,
+    )
+
+
+def unavailable(option: CallOption) -> Iterator[tuple[str, str]]:
+    """What the option asks for and this version does not have, as (sender, problem): one error event each."""
+    if option.vad is not None and option.vad.type not in VAD_ENGINES:
+        yield "vad", f"vad type {option.vad.type} is not available in this version; {VAD_ENGINES[0]} is used instead"
+    parts = {
+        "denoise": option.denoise,
+        "recorder": option.recorder is not None,
+        "mediaPass": option.media_pass is not None,
+        "eou": option.eou is not None,
+        "subscribe": option.subscribe,
+    }
+    for part, wanted in parts.items():
+        if wanted:
+            yield part, f"{part} is not available in this version"

@@ -1,0 +1,161 @@
+"""What a call remembers for its events: times, parties, and the errors that have to wait for the answer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from rustpbx.media import events as media
+from rustpbx.session import events
+from rustpbx.session.effects import Tell
+from rustpbx.session.ending import Ending
+from rustpbx.sip.uri import Uri
+from rustpbx.speech.base import Transcript
+
+MAX_HELD_ERRORS = 20
+"""Errors kept until the answer; the oldest say most, so later ones are dropped."""
+
+
+class Reporter:
+    """Makes the events of one call. Times it keeps are epoch milliseconds; methods take monotonic `now`."""
+
+    def __init__(self, session_id: str, wall: Callable[[float], int], now: float) -> None:
+        self._id = session_id
+        self._wall = wall
+        self.started_at = wall(now)
+        self.rang_at: int | None = None
+        self.answered_at: int | None = None
+        self.track_started_at: int | None = None
+        self.extra: Mapping[str, str] | None = None
+        self.problem = ""
+        """Why the set-up failed, once it did."""
+        self.status = 488
+        """The SIP status that says so."""
+        self._ssrc = 0
+        self._from: events.Attendee | None = None
+        self._to: events.Attendee | None = None
+        self._held: list[events.ErrorEvent] = []
+
+    @property
+    def incoming_parties(self) -> tuple[str, str]:
+        """Caller and callee as SIP URIs, "" if unknown."""
+        return (self._from.source if self._from else "", self._to.source if self._to else "")
+
+    def parties(self, caller: Uri, callee: Uri) -> None:
+        """Who talks to whom."""
+        self._from, self._to = _attendee(caller), _attendee(callee)
+
+    # -- the call ---------------------------------------------------------------------------------------------------
+
+    def incoming(self, offer: bytes, now: float) -> events.Incoming:
+        """`incoming`, for an agent that has just attached."""
+        caller, callee = self.incoming_parties
+        return events.Incoming(
+            track_id=self._id,
+            timestamp=self._wall(now),
+            caller=caller,
+            callee=callee,
+            sdp=offer.decode("utf-8", "replace"),
+        )
+
+    def ringing(self, *, early_media: bool, now: float) -> events.Ringing:
+        """`ringing` of an outgoing call."""
+        if self.rang_at is None:
+            self.rang_at = self._wall(now)
+        return events.Ringing(track_id=self._id, timestamp=self._wall(now), early_media=early_media)
+
+    def answer(self, sdp: str, now: float) -> list[events.Answered | events.ErrorEvent]:
+        """`answer`, then the errors that had to wait for it."""
+        self.answered_at = self._wall(now)
+        held, self._held = self._held, []
+        return [events.Answered(track_id=self._id, timestamp=self.answered_at, sdp=sdp), *held]
+
+    def reject(self, code: int, reason: str, now: float) -> events.Rejected:
+        """`reject`."""
+        return events.Rejected(track_id=self._id, timestamp=self._wall(now), reason=reason, code=code)
+
+    def hangup(self, ending: Ending, now: float) -> events.HungUp:
+        """`hangup`, the last event."""
+        return events.HungUp(
+            track_id=self._id,
+            timestamp=self._wall(now),
+            reason=ending.reason,
+            initiator=ending.initiator,
+            start_time=self.started_at,
+            hangup_time=self._wall(now),
+            ringing_time=self.rang_at,
+            answer_time=self.answered_at,
+            from_=self._from,
+            to=self._to,
+            extra=self.extra,
+        )
+
+    def track_start(self, ssrc: int, now: float) -> events.TrackStart:
+        """The session track exists."""
+        self._ssrc, self.track_started_at = ssrc, self._wall(now)
+        return events.TrackStart(track_id=self._id, timestamp=self.track_started_at)
+
+    def track_end(self, now: float) -> events.TrackEnd:
+        """The session track is gone."""
+        duration = max(0, self._wall(now) - (self.track_started_at or self._wall(now)))
+        return events.TrackEnd(track_id=self._id, timestamp=self._wall(now), duration=duration, ssrc=self._ssrc)
+
+    # -- errors -----------------------------------------------------------------------------------------------------
+
+    def failure(self, sender: str, problem: str, now: float) -> events.ErrorEvent:
+        """An `error` that goes out at once: the set-up itself failed."""
+        return events.ErrorEvent(track_id=self._id, timestamp=self._wall(now), sender=sender, error=problem)
+
+    def error(self, sender: str, problem: str, code: int | None, now: float) -> list[Tell]:
+        """An `error` for an answered call; before the answer it is kept, because clients take it as the outcome."""
+        event = events.ErrorEvent(track_id=self._id, timestamp=self._wall(now), sender=sender, error=problem, code=code)
+        if self.answered_at is not None:
+            return [Tell(event)]
+        if len(self._held) < MAX_HELD_ERRORS:
+            self._held.append(event)
+        return []
+
+    # -- what was heard ---------------------------------------------------------------------------------------------
+
+    def speaking(self, fact: media.SpeechStarted, now: float) -> events.Speaking:
+        """`speaking`."""
+        return events.Speaking(track_id=self._id, timestamp=self._wall(now), start_time=self._wall(fact.at))
+
+    def silence(self, fact: media.SpeechEnded | media.SilenceContinues, now: float) -> events.Silence:
+        """`silence`: when it began, and how long it has lasted."""
+        since = fact.silence_at if isinstance(fact, media.SpeechEnded) else fact.since
+        return events.Silence(
+            track_id=self._id,
+            timestamp=self._wall(now),
+            start_time=self._wall(since),
+            duration=max(0, round((fact.at - since) * 1000)),
+        )
+
+    def dtmf(self, digit: str, now: float) -> events.Dtmf:
+        """`dtmf`."""
+        return events.Dtmf(track_id=self._id, timestamp=self._wall(now), digit=digit)
+
+    def transcript(self, heard: Transcript, now: float) -> events.AsrDelta | events.AsrFinal:
+        """`asrDelta` or `asrFinal`."""
+        kind = events.AsrFinal if heard.final else events.AsrDelta
+        return kind(
+            track_id=self._id,
+            timestamp=self._wall(now),
+            index=heard.index,
+            start_time=self._wall(heard.started_at),
+            end_time=self._wall(heard.ended_at),
+            text=heard.text,
+        )
+
+    # -- the rest ---------------------------------------------------------------------------------------------------
+
+    def history(self, speaker: str, text: str, now: float) -> events.AddHistory:
+        """`addHistory`."""
+        return events.AddHistory(sender=self._id, timestamp=self._wall(now), speaker=speaker, text=text)
+
+    def ping(self, payload: str, now: float) -> events.Ping:
+        """`ping`."""
+        return events.Ping(timestamp=self._wall(now), payload=payload)
+
+
+def _attendee(uri: Uri) -> events.Attendee:
+    return events.Attendee(username=uri.user or "", realm=uri.host, source=str(uri))

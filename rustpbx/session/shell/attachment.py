@@ -1,0 +1,76 @@
+"""An agent's hold on a call: commands in, events out. What the WebSocket, or an embedding program, talks to."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+import trio
+
+from rustpbx.session.commands import Command
+from rustpbx.session.effects import AgentAttached, AgentGone, BadCommand, Input, PingSent
+from rustpbx.session.events import Event
+
+log = logging.getLogger(__name__)
+
+OUTBOX = 1000
+"""Events that may wait for an agent that reads slowly; more, and it counts as lost."""
+
+
+class Attachment:
+    """One agent on one call. All methods are synchronous; `events` ends after `hangup`."""
+
+    def __init__(self, session_id: str, deliver: Callable[[Input], None], detach: Callable[[], None]) -> None:
+        self.session_id = session_id
+        self._deliver = deliver
+        self._detach = detach
+        self._live = True
+        self._send, self.events = trio.open_memory_channel[Event](OUTBOX)
+
+    def upgraded(self) -> None:
+        """The socket is up: the agent is there."""
+        self._deliver(AgentAttached())
+
+    def command(self, command: Command) -> None:
+        """Hand a command to the call; what comes of it are events."""
+        if self._live:
+            self._deliver(command)
+
+    def bad_command(self, problem: str) -> None:
+        """The agent sent something that is no command."""
+        if self._live:
+            self._deliver(BadCommand(problem))
+
+    def ping(self, payload: str) -> None:
+        """The socket was pinged; the `ping` event takes its place among the others."""
+        if self._live:
+            self._deliver(PingSent(payload))
+
+    def lost(self, cause: str) -> None:
+        """The agent is gone (socket closed, no pong, a stalled write). Idempotent."""
+        if self._live:
+            log.info("session %s: agent lost: %s", self.session_id, cause)
+            self._live = False
+            self._send.close()
+            self._detach()
+            self._deliver(AgentGone(cause))
+
+    def release(self) -> None:
+        """The upgrade itself failed: give the id back."""
+        self.lost("upgrade failed")
+
+    # -- for the call -----------------------------------------------------------------------------------------------
+
+    def tell(self, event: Event) -> None:
+        """Queue an event; an agent whose queue is full has stopped reading and is lost."""
+        try:
+            self._send.send_nowait(event)
+        except trio.WouldBlock:
+            self.lost(f"{OUTBOX} events unread")
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            return
+
+    def call_ended(self) -> None:
+        """The last event is queued."""
+        self._live = False
+        self._send.close()

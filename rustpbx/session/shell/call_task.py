@@ -1,0 +1,197 @@
+"""A call as a task: its nursery, its inbox, and the performer that turns effects into deeds.
+
+Whatever happens inside, `CallTask.run` returns normally after the call has let go of its leg and its phone.
+"""
+
+from __future__ import annotations
+
+import logging
+
+import trio
+
+from rustpbx.errors import OverloadedError, RustpbxError
+from rustpbx.session import effects
+from rustpbx.session.call import CallCore
+from rustpbx.session.effects import Effect, Input
+from rustpbx.session.params import SessionParams
+from rustpbx.session.shell.attachment import Attachment
+from rustpbx.session.shell.listening import listen
+from rustpbx.session.shell.services import Services
+from rustpbx.session.shell.track import FilePlayback, SpokenPlayback, Track
+from rustpbx.shell.drive import drive
+from rustpbx.sip.events import HangUp, IncomingCall
+from rustpbx.sip.uri import Uri
+
+log = logging.getLogger(__name__)
+
+INBOX = 1000
+"""Inputs that may wait for a call. Full means that it is stuck or flooded, so it ends."""
+
+
+class CallTask:
+    """One call. Its methods are synchronous and never wait; only `run` is a task."""
+
+    def __init__(self, core: CallCore, params: SessionParams, services: Services) -> None:
+        self.core = core
+        self.params = params
+        self.attachment: Attachment | None = None
+        self._services = services
+        self._send, self._inbox = trio.open_memory_channel[Input](INBOX)
+        self._scope = trio.CancelScope()
+        self.broken = False
+
+    @property
+    def id(self) -> str:
+        """The session id, which is also the leg's."""
+        return self.core.id
+
+    @property
+    def claimable(self) -> bool:
+        """Whether an agent may attach to this incoming call."""
+        return self.core.pending and self.attachment is None
+
+    def deliver(self, what: Input) -> None:
+        """Hand the call an input. A call that is over ignores it; one whose inbox is full ends."""
+        try:
+            self._send.send_nowait(what)
+        except trio.WouldBlock:
+            self._break("its inbox is full")
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            return
+
+    def _break(self, why: str) -> None:
+        log.error("call %s: ending it: %s", self.id, why)
+        self.broken = True
+        self._scope.cancel()
+
+    def attach(self) -> Attachment:
+        """Reserve the call for an agent."""
+        self.attachment = Attachment(self.id, self.deliver, self._detached)
+        self.deliver(effects.AgentReserved())
+        return self.attachment
+
+    def _detached(self) -> None:
+        self.attachment = None
+
+    async def run(self) -> None:
+        """Live until the call is over. A bug of ours ends this call and no other."""
+        try:
+            with self._scope:
+                async with trio.open_nursery() as nursery:
+                    performer = _Performer(self, nursery, self._send, self._services)
+                    await drive(self.core, self._inbox, performer.perform)
+                    nursery.cancel_scope.cancel()
+        except Exception:
+            self.broken = True
+            log.exception("call %s: failed, ending it", self.id)
+        finally:
+            self._let_go()
+
+    def _let_go(self) -> None:
+        """The shielded end, all of it synchronous: nothing of the call is left anywhere."""
+        self._inbox.close()
+        self._send.close()
+        if self._services.stack is not None and not self.core.done:
+            self._services.stack.wish(HangUp(self.id))
+        self._services.plane.close_leg(self.id)
+        if self.attachment is not None:
+            self.attachment.call_ended()
+
+
+class _Performer:
+    """Effects become wishes, plane calls and child tasks of the call's nursery."""
+
+    def __init__(
+        self, task: CallTask, nursery: trio.Nursery, facts: trio.MemorySendChannel[Input], services: Services
+    ) -> None:
+        self._task = task
+        self._nursery = nursery
+        self._facts = facts
+        self._services = services
+        self._tracks: dict[int, Track] = {}
+        self._ready: effects.LegReady | None = None
+
+    def perform(self, effect: Effect) -> Input | None:  # noqa: C901, PLR0912 - one case an effect
+        """Do one effect; what it returns is the call's next input."""
+        leg = self._task.id
+        match effect:
+            case effects.Tell():
+                if self._task.attachment is not None:
+                    self._task.attachment.tell(effect.event)
+            case effects.Announce():
+                self._nursery.start_soon(self._announce, effect.call)
+            case effects.PrepareDial():
+                self._nursery.start_soon(self._prepare_dial, effect.host)
+            case effects.OpenLeg():
+                return self._open_leg(effect.host)
+            case effects.SetRemote():
+                self._services.plane.set_remote(leg, effect.media)
+            case effects.CloseLeg():
+                self._services.plane.close_leg(leg)
+            case effects.WatchSpeech():
+                self._services.plane.watch_speech(leg, effect.params)
+            case effects.Listen():
+                self._nursery.start_soon(listen, effect.option, leg, self._services, self._task.deliver)
+            case effects.StartTrack():
+                self._start_track(effect)
+            case effects.Say():
+                self._tracks[effect.generation].say(effect.entry)
+            case effects.FinishTrack():
+                self._tracks[effect.generation].finish()
+            case effects.FinishEntry():
+                return self._tracks[effect.generation].finish_entry()
+            case effects.StopTrack():
+                return self._tracks[effect.generation].stop()
+            case _:
+                if self._services.stack is not None:
+                    self._services.stack.wish(effect)
+        return None
+
+    async def _announce(self, call: IncomingCall) -> None:
+        announcer = self._services.announcer
+        if announcer is None:
+            self._task.deliver(effects.AnnounceFailed("No invite handler configured"))
+            return
+        clock = self._services.clock
+        try:
+            await announcer.announce(call, clock.wall(clock.now()))
+        except RustpbxError as problem:
+            log.warning("call %s: nobody took it: %s", self._task.id, problem)
+            self._task.deliver(effects.AnnounceFailed("webhook failed"))
+
+    async def _prepare_dial(self, host: str) -> None:
+        if self._services.stack is None:
+            self._task.deliver(effects.SetupFailed("no SIP user agent is configured"))
+            return
+        try:
+            peer = (await self._services.network.resolve(host))[0]
+        except OSError as problem:
+            self._task.deliver(effects.SetupFailed(f"{host} cannot be resolved: {problem}"))
+            return
+        self._task.deliver(self._open_leg(self._services.stack.local_host(peer)))
+
+    def _open_leg(self, host: str) -> effects.LegReady | effects.LegUnusable:
+        if self._ready is None:
+            try:
+                opened = self._services.plane.open_leg(self._task.id, self._facts)
+            except OverloadedError as problem:
+                return effects.LegUnusable(str(problem))
+            self._ready = effects.LegReady(host, opened.port, opened.ssrc)
+        return self._ready
+
+    def _start_track(self, effect: effects.StartTrack) -> None:
+        leg, generation = self._task.id, effect.generation
+        track: Track
+        match effect.content:
+            case effects.SpeakTrack() as content:
+                track = SpokenPlayback(leg, generation, content, self._services, self._task.deliver)
+            case effects.FileTrack() as content:
+                track = FilePlayback(leg, generation, content, self._services, self._task.deliver)
+        # Only the newest playback is ever spoken of, so the older ones can be forgotten.
+        self._tracks = {generation: track}
+        self._nursery.start_soon(track.run)
+
+
+def caller_address(host: str, port: int) -> str:
+    """Our own SIP address, for calls whose agent names no caller."""
+    return str(Uri(scheme="sip", user="rustpbx", password=None, host=host, port=port))

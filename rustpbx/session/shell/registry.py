@@ -1,0 +1,192 @@
+"""All calls of the server: who is on, who may claim what, and the nursery they live in."""
+
+from __future__ import annotations
+
+import logging
+import random
+import uuid
+
+import trio
+
+from rustpbx import __version__
+from rustpbx.errors import OverloadedError
+from rustpbx.session import effects
+from rustpbx.session.call import CallConfig, CallCore
+from rustpbx.session.options import CallType
+from rustpbx.session.params import CallSummary, Health, SessionExistsError, SessionParams
+from rustpbx.session.shell.attachment import Attachment
+from rustpbx.session.shell.call_task import CallTask
+from rustpbx.session.shell.services import Services
+from rustpbx.sip.events import Fact, IncomingCall, Refuse
+from rustpbx.sip.shell.stack import Stack
+
+log = logging.getLogger(__name__)
+
+
+class Registry:
+    """Owns every call. `run` is the calls' nursery; everything else is synchronous.
+
+    `rng` makes session ids and SDP session ids; `address` is our own SIP address.
+    """
+
+    def __init__(
+        self,
+        services: Services,
+        *,
+        rng: random.Random,
+        address: str,
+        accept_timeout: float = 60.0,
+        ring_timeout: float = 120.0,
+        max_calls: int = 500,
+    ) -> None:
+        self._services = services
+        self._rng = rng
+        self._address = address
+        self._accept_timeout = accept_timeout
+        self._ring_timeout = ring_timeout
+        self._max_calls = max_calls
+        self._calls: dict[str, CallTask] = {}
+        self._nursery: trio.Nursery | None = None
+        self._draining = False
+        self._empty = trio.Event()
+        self._empty.set()
+        self._started_at = services.clock.wall(services.clock.now())
+        self._total = 0
+        self._failed = 0
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Hold the calls, and bring them what SIP reports, until cancelled."""
+        async with trio.open_nursery() as nursery:
+            self._nursery = nursery
+            task_status.started()
+            if self._services.stack is None:
+                await trio.sleep_forever()
+            else:
+                await self._dispatch(self._services.stack)
+
+    async def shutdown(self, patience: float) -> None:
+        """Take no more calls, end the running ones, and wait at most `patience` seconds for their last events."""
+        self._draining = True
+        for call in list(self._calls.values()):
+            call.deliver(effects.Killed("server shutdown"))
+        with trio.move_on_after(patience):
+            await self._empty.wait()
+
+    # -- for the control side ---------------------------------------------------------------------------------------
+
+    def reserve(self, params: SessionParams) -> Attachment:
+        """Attach an agent: to the pending incoming call of that id, else to a new session.
+
+        Raises `SessionExistsError` if the id is taken, `OverloadedError` if the server takes no more.
+        """
+        session_id = params.session_id or f"s.{uuid.UUID(int=self._rng.getrandbits(128), version=4)}"
+        call = self._calls.get(session_id)
+        if call is None:
+            self._check_room()
+            call = self._start(session_id, params)
+        elif params.call_type is not CallType.SIP or not call.claimable:
+            raise SessionExistsError(f"session {session_id} exists")
+        else:
+            call.params = params
+            call.core.serve_as(params.server_side_track)
+        return call.attach()
+
+    def summaries(self) -> list[CallSummary]:
+        """The running sessions, oldest first."""
+        now = self._services.clock.wall(self._services.clock.now())
+        return [_summary(call, now) for call in self._calls.values()]
+
+    def kill(self, session_id: str) -> bool:
+        """End one session as if its agent had gone; whether it was there."""
+        call = self._calls.get(session_id)
+        if call is not None:
+            call.deliver(effects.Killed("killed"))
+        return call is not None
+
+    def health(self) -> Health:
+        """The numbers of `/health`."""
+        stack = self._services.stack
+        counters = stack.counters if stack is not None else {}
+        return Health(
+            status="draining" if self._draining else "running",
+            started_at=self._started_at,
+            version=__version__,
+            total=self._total,
+            failed=self._failed,
+            runnings=len(self._calls),
+            transactions_running=counters.get("transactions_running", 0),
+            transactions_finished=counters.get("transactions_finished", 0),
+            transactions_waiting_ack=counters.get("transactions_waiting_ack", 0),
+            pending=sum(call.core.pending for call in self._calls.values()),
+            dialogs=counters.get("dialogs", 0),
+        )
+
+    # -- calls ------------------------------------------------------------------------------------------------------
+
+    def _check_room(self) -> None:
+        if self._draining:
+            raise OverloadedError("the server is shutting down")
+        if len(self._calls) >= self._max_calls:
+            raise OverloadedError(f"{self._max_calls} calls are up, and no more are allowed")
+
+    def _start(self, session_id: str, params: SessionParams) -> CallTask:
+        assert self._nursery is not None  # noqa: S101 - the server starts `run` before anything can call
+        clock = self._services.clock
+        config = CallConfig(
+            session_id=session_id,
+            server_side_track=params.server_side_track,
+            address=self._address,
+            accept_timeout=self._accept_timeout,
+            ring_timeout=self._ring_timeout,
+        )
+        core = CallCore(config, clock.wall, self._rng.getrandbits(31), clock.now())
+        call = CallTask(core, params, self._services)
+        self._calls[session_id] = call
+        self._total += 1
+        self._empty = trio.Event()
+        self._nursery.start_soon(self._hold, call)
+        return call
+
+    async def _hold(self, call: CallTask) -> None:
+        try:
+            await call.run()
+        finally:
+            del self._calls[call.id]
+            self._failed += call.broken or call.core.call_failed
+            if not self._calls:
+                self._empty.set()
+
+    async def _dispatch(self, stack: Stack) -> None:
+        async for fact in stack.facts:
+            if isinstance(fact, IncomingCall):
+                self._incoming(fact, stack)
+            else:
+                self._deliver(fact)
+
+    def _deliver(self, fact: Fact) -> None:
+        call = self._calls.get(fact.leg)
+        if call is not None:
+            call.deliver(fact)
+
+    def _incoming(self, fact: IncomingCall, stack: Stack) -> None:
+        try:
+            self._check_room()
+        except OverloadedError as problem:
+            log.warning("incoming call from %s refused: %s", fact.source[0], problem)
+            stack.wish(Refuse(fact.leg, 503, str(problem), (("Retry-After", "5"),)))
+            return
+        params = SessionParams(session_id=fact.leg, call_type=CallType.SIP)
+        self._start(fact.leg, params).deliver(fact)
+
+
+def _summary(call: CallTask, now: int) -> CallSummary:
+    report = call.core.report
+    return CallSummary(
+        session_id=call.id,
+        call_type=call.params.call_type,
+        started_at=report.started_at,
+        ringing_at=report.rang_at,
+        answered_at=report.answered_at,
+        duration=None if report.answered_at is None else max(0, now - report.answered_at) // 1000,
+        option=call.core.talk.option,
+    )
