@@ -1,0 +1,49 @@
+# Each target does its own set-up: a virtual environment in .venv, made anew when pyproject.toml changes.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test run lint bench clean
+
+help: ## Show this list
+	@echo "usage: make TARGET [ARGS='...']"
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 10
+
+demo: $(READY) ## Place two real calls on this machine, print them as they happen, keep what each side heard
+	@$(BIN)/python -m rustpbx demo $(ARGS)
+
+test: $(READY) ## Run all tests; installs the programs they test against where it can (root on Debian)
+	@tests/install-peers.sh
+	$(BIN)/python -m pytest $(ARGS)
+
+run: $(READY) ## Run the server with config.toml
+	@$(BIN)/python -m rustpbx --conf config.toml $(ARGS)
+
+lint: $(READY) ## Check style and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: $(READY) ## Measure what calls cost on this machine
+	$(BIN)/python -m bench.agent_calls $(ARGS)
+
+clean: ## Remove everything that make has made
+	rm -rf $(VENV) build dist *.egg-info demo-out .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -prune -exec rm -rf {} +
+
+$(READY): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "Python 3.11 or newer is needed: make $(MAKECMDGOALS) PYTHON=/path/to/python3.11"; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \
+	  { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && apt-get update -qq && apt-get install -y -qq python3-venv; } || \
+	  { echo "This Python cannot make virtual environments. On Debian: apt-get install python3-venv"; exit 1; }
+	@echo "setting up $(VENV) ..."
+	@$(PYTHON) -m venv --clear $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev,local]' || \
+	  { echo "Without the embedded speech (extra 'local'): it is not to be had for this machine. Its tests will skip."; \
+	    $(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'; }
+	@touch $(READY)

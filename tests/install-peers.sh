@@ -1,0 +1,21 @@
+#!/bin/sh
+# Install the programs that the tests talk to as real peers: as root on Debian and its children. Elsewhere it says what
+# is missing and goes on: the tests that need it skip with the same words (and fail with CI=true).
+set -eu
+
+missing=""
+# program:package
+for peer in sipp:sip-tester; do
+    command -v "${peer%%:*}" >/dev/null 2>&1 || missing="$missing ${peer##*:}"
+done
+[ -n "$missing" ] || exit 0
+
+if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then
+    echo "installing$missing ..."
+    export DEBIAN_FRONTEND=noninteractive
+    # shellcheck disable=SC2086  # a list of packages
+    if apt-get update -qq && apt-get install -y -qq --no-install-recommends $missing >/dev/null; then
+        exit 0
+    fi
+fi
+echo "not installed:$missing (Debian packages). The tests that need them are skipped."
