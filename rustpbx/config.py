@@ -67,7 +67,6 @@ IGNORED = ("proxy", "console", "database_url", "restsend_token")
 
 NOT_BUILT = (
     "callrecord",
-    "ice_servers",
     "llmproxy",
     "media_timeout",
     "recorder_format",
