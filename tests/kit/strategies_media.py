@@ -66,7 +66,7 @@ MEDIA = st.builds(
     rtcp=st.none() | st.builds(RtcpPort, PORTS, st.none() | CONNECTIONS),
     ssrcs=st.lists(st.builds(Ssrc, U32, TOKENS, st.none() | TEXTS), max_size=2).map(tuple),
     extra=lines("ibkyX"),
-    **SECTION,  # type: ignore[arg-type]  # the values have different types
+    **SECTION,
 )
 
 DESCRIPTIONS = st.builds(
@@ -76,7 +76,7 @@ DESCRIPTIONS = st.builds(
     times=st.lists(TEXTS, min_size=1, max_size=2).map(tuple),
     media=st.lists(MEDIA, max_size=4).map(tuple),
     extra=lines("iuepbrzkyX"),
-    **SECTION,  # type: ignore[arg-type]  # the values have different types
+    **SECTION,
 )
 
 # Formats of which many are ours, so that negotiation often succeeds.

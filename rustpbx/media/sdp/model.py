@@ -142,19 +142,11 @@ class MediaDescription(Section):
     ssrcs: tuple[Ssrc, ...] = ()
     extra: tuple[Line, ...] = attrs.field(default=(), converter=_media_order)
 
-    def rtpmap(self, payload_type: int) -> RtpMap | None:
-        """What the payload type stands for here: its a=rtpmap, else the static assignment of RFC 3551."""
-        mapped = (rtpmap for rtpmap in self.rtpmaps if rtpmap.payload_type == payload_type)
-        return next(mapped, STATIC.get(payload_type))
-
-    def fmtp(self, payload_type: int) -> str | None:
-        """The parameters of a format."""
-        return next((f.parameters for f in self.fmtps if f.format == str(payload_type)), None)
-
     def offered(self) -> tuple[RtpMap, ...]:
-        """Every format whose meaning is known, in order."""
+        """Every format whose meaning is known, in order: by its a=rtpmap, else by the static types of RFC 3551."""
+        known = STATIC | {rtpmap.payload_type: rtpmap for rtpmap in reversed(self.rtpmaps)}
         numbers = (PAYLOAD_TYPES[name] for name in self.formats if name in PAYLOAD_TYPES)
-        return tuple(rtpmap for number in numbers if (rtpmap := self.rtpmap(number)) is not None)
+        return tuple(known[number] for number in numbers if number in known)
 
 
 @attrs.frozen(kw_only=True)

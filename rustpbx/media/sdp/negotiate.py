@@ -121,7 +121,7 @@ def accept_answer(ours: SessionDescription, theirs: SessionDescription) -> Media
     """
     at, offered = next((at, m) for at, m in enumerate(ours.media) if m.kind == "audio")
     answered = theirs.media[at] if at < len(theirs.media) else None
-    if answered is None or answered.kind != "audio" or answered.protocol not in PROTOCOLS or answered.port == 0:
+    if answered is None or not _is_plain_audio(answered) or answered.port == 0:
         raise NegotiationError(f"our audio was refused with an answer of {describe(theirs)}")
     codec = next((pair for pair in _common(offered, answered) if _is_codec(pair[0])), None)
     if codec is None:
@@ -163,7 +163,7 @@ def _describe(media: MediaDescription) -> str:
 def _choose(remote: SessionDescription, local: LocalMedia) -> tuple[MediaDescription, RtpMap, RtpMap | None] | None:
     """The stream to use with its codec and telephone-event: the first live one, else the first with port 0."""
     for media in sorted(remote.media, key=lambda m: m.port == 0):
-        if media.kind != "audio" or media.protocol not in PROTOCOLS:
+        if not _is_plain_audio(media):
             continue
         codecs = [rtpmap for rtpmap in media.offered() if _is_codec(rtpmap, local.codecs)]
         if local.own_order:
@@ -172,6 +172,10 @@ def _choose(remote: SessionDescription, local: LocalMedia) -> tuple[MediaDescrip
             dtmf = next((rtpmap for rtpmap in media.offered() if _is_dtmf(rtpmap)), None) if local.dtmf else None
             return media, codecs[0], dtmf
     return None
+
+
+def _is_plain_audio(media: MediaDescription) -> bool:
+    return media.kind.lower() == "audio" and media.protocol.upper() in PROTOCOLS
 
 
 def _is_codec(rtpmap: RtpMap, codecs: Sequence[Codec] = tuple(Codec)) -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 import attrs
@@ -36,7 +37,7 @@ class Limits:
     """What one description may hold; beyond is `SdpError`."""
 
     size: int = 65_536
-    lines: int = 2_000
+    lines: int = 1_000
     media: int = 64
     formats: int = 128
 
@@ -56,8 +57,7 @@ def parse_sdp(data: bytes, limits: Limits = Limits()) -> SessionDescription:
     starts = [at for at, line in enumerate(lines) if line.letter == "m"]
     if len(starts) > limits.media:
         raise SdpError(f"SDP with {len(starts)} media descriptions is too large", reply=413)
-    ends = [*starts[1:], len(lines)]
-    media = tuple(_media(lines[start:end], limits) for start, end in zip(starts, ends, strict=True))
+    media = tuple(_media(lines[start:end], limits) for start, end in pairwise([*starts, len(lines)]))
     return _session(lines[1 : starts[0] if starts else None], media)
 
 
@@ -100,10 +100,10 @@ def _media(lines: list[Line], limits: Limits) -> MediaDescription:
         raise SdpError(f"m= line with {len(formats)} formats is too long", reply=413)
     port, _, count = ports.partition("/")
     return MediaDescription(
-        kind=kind.lower(),
+        kind=kind,
         port=_number(port, 65_535),
         ports=_number(count, 65_535) if count else 1,
-        protocol=protocol.upper(),
+        protocol=protocol,
         formats=tuple(formats),
         **_section(lines[1:], in_media=True),
     )
@@ -111,16 +111,15 @@ def _media(lines: list[Line], limits: Limits) -> MediaDescription:
 
 def _section(lines: list[Line], *, in_media: bool = False) -> dict[str, Any]:
     """Everything below the first lines, as the fields of a `Section` or a `MediaDescription`."""
-    fields: dict[str, Any] = {}
-    extra: list[Line] = []
+    fields: dict[str, Any] = {"extra": []}
     for line in lines:
         if line.letter == "c" and "connection" not in fields:
             fields["connection"] = _connection(line.value.split())
         elif line.letter == "a":
             _add(fields, line.value, in_media=in_media)
         else:
-            extra.append(line)
-    return fields | {"extra": tuple(extra)}
+            fields["extra"].append(line)
+    return {name: tuple(found) if isinstance(found, list) else found for name, found in fields.items()}
 
 
 # -- attributes -----------------------------------------------------------------------------------------------------
@@ -138,9 +137,9 @@ def _add(fields: dict[str, Any], text: str, *, in_media: bool) -> None:
     elif in_media and name == "rtcp" and name not in fields and (port := _rtcp(value)):
         fields[name] = port
     elif in_media and name in _LISTS and (typed := _LISTS[name][1](value)):
-        fields[_LISTS[name][0]] = (*fields.get(_LISTS[name][0], ()), typed)
+        fields.setdefault(_LISTS[name][0], []).append(typed)
     else:
-        fields["attributes"] = (*fields.get("attributes", ()), attribute)
+        fields.setdefault("attributes", []).append(attribute)
 
 
 def _small(text: str) -> int | None:
