@@ -3,6 +3,9 @@
 Inputs are datagrams, wishes of the session and ticks; effects are datagrams to send and facts to emit. Every wish
 and fact of a call carries `leg`, the name under which both sides know the dialog: chosen by the caller of
 `SendInvite`, and equal to `dialog_id` for incoming calls.
+
+A leg ends once: by one ending fact (`CallCancelled`, `CallRefused`, `ByeReceived`, `CallLost`), or by the wish `HangUp`
+or `Refuse`. Nothing is told of it afterwards, whatever the network still does; wishes for it are then ignored.
 """
 
 from __future__ import annotations
@@ -109,7 +112,24 @@ class RefuseOffer:
     status: int = 488
 
 
-Wish = SendInvite | Ring | Answer | Refuse | HangUp | AcceptOffer | RefuseOffer
+@attrs.frozen
+class SendOffer:
+    """Send a re-INVITE with this SDP on an answered call; `OfferAnswered` or `OfferRefused` tells the outcome."""
+
+    leg: str
+    body: bytes
+
+
+@attrs.frozen
+class SendDigit:
+    """Send one DTMF digit by SIP INFO (`application/dtmf-relay`) on an answered call; `duration` in milliseconds."""
+
+    leg: str
+    digit: str
+    duration: int = 160
+
+
+Wish = SendInvite | Ring | Answer | Refuse | HangUp | AcceptOffer | RefuseOffer | SendOffer | SendDigit
 Input = Received | Undeliverable | Wish
 
 # -- effects --------------------------------------------------------------------------------------------------------
@@ -191,6 +211,22 @@ class OfferReceived:
 
 
 @attrs.frozen
+class OfferAnswered:
+    """The peer took our re-INVITE; it has been acknowledged. `body` is its SDP answer."""
+
+    leg: str
+    body: bytes
+
+
+@attrs.frozen
+class OfferRefused:
+    """Our offer was not taken (491 if an offer is under way already); the session stays as it was."""
+
+    leg: str
+    status: int
+
+
+@attrs.frozen
 class DigitReceived:
     """A DTMF digit by SIP INFO (`application/dtmf-relay`, `application/dtmf`); `digit` is one of 0-9*#A-D."""
 
@@ -222,6 +258,8 @@ Fact = (
     | CallConfirmed
     | CallRefused
     | OfferReceived
+    | OfferAnswered
+    | OfferRefused
     | DigitReceived
     | ByeReceived
     | CallLost

@@ -1,0 +1,43 @@
+"""What a UAS refuses before it looks any further (RFC 3261 8.2), and what it says of itself."""
+
+from __future__ import annotations
+
+import attrs
+
+from rustpbx.sip.headers import list_tokens
+from rustpbx.sip.leg import ALLOW, ALLOWED
+from rustpbx.sip.message import Lines, Request
+
+KNOWN = frozenset({*ALLOWED, "REGISTER", "PRACK", "SUBSCRIBE", "NOTIFY", "PUBLISH", "REFER", "MESSAGE"})
+SUPPORTED: frozenset[str] = frozenset()
+"""Option tags (RFC 3261 19.2) that we implement."""
+
+ACCEPT: tuple[str, str] = ("Accept", "application/sdp")
+CAPABILITIES: Lines = (ALLOW, ACCEPT, ("Accept-Encoding", "identity"), ("Supported", ", ".join(sorted(SUPPORTED))))
+"""The header fields of a 200 to OPTIONS (11.2); an empty Supported says that there are no extensions."""
+
+_OFFERS = frozenset({"INVITE", "UPDATE"})
+
+
+@attrs.frozen
+class Refusal:
+    """A final response and the header fields that explain it."""
+
+    status: int
+    lines: Lines = ()
+
+
+def refusal(request: Request) -> Refusal | None:
+    """Why a request cannot be served whatever it is about, in the order of section 8.2; None if it can."""
+    if request.method not in ALLOWED:
+        return Refusal(405 if request.method in KNOWN else 501, (ALLOW,))
+    if request.uri.scheme not in {"sip", "sips"}:
+        return Refusal(416)
+    missing = [tag for tag in list_tokens(request.all("Require")) if tag.lower() not in SUPPORTED]
+    if missing:
+        return Refusal(420, (("Unsupported", ", ".join(missing)),))
+    if any(coding.lower() != "identity" for coding in list_tokens(request.all("Content-Encoding"))):
+        return Refusal(415, (ACCEPT, ("Accept-Encoding", "identity")))
+    if request.method in _OFFERS and request.body and request.content_type != "application/sdp":
+        return Refusal(415, (ACCEPT,))
+    return None

@@ -1,0 +1,316 @@
+"""A call: the machine both sides share, and what happens in it once there is a dialog (RFC 3261 12.2, 14, 15).
+
+`rustpbx.sip.uac` and `rustpbx.sip.uas` add what only the calling or the called side does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from rustpbx.core import Deadline
+from rustpbx.errors import RemoteError
+from rustpbx.machine import Machine
+from rustpbx.sip.dialog import Dialog, DialogKey
+from rustpbx.sip.events import (
+    AcceptOffer,
+    ByeReceived,
+    CallLost,
+    DigitReceived,
+    HangUp,
+    RefuseOffer,
+    Send,
+    SendDigit,
+    SendOffer,
+    Wish,
+)
+from rustpbx.sip.info import DTMF, DTMF_RELAY, encode_digit, parse_digit
+from rustpbx.sip.leg import ALLOW, Leg
+from rustpbx.sip.message import Lines, Request
+from rustpbx.sip.offers import Offers
+from rustpbx.sip.tables import (
+    CALL,
+    CallAction,
+    CallState,
+    CallTrigger,
+    OfferTrigger,
+    PendingAckAction,
+    PendingAckTrigger,
+)
+from rustpbx.sip.transaction import Heard, Outcome, ServerTransaction
+
+Cause = Wish | Heard | Outcome | ServerTransaction | Request | str | None
+"""What brought a step about: a wish, a response, a request of the peer's, or words for `CallLost`."""
+
+Action = Callable[[Cause, float], None]
+
+_OVER = frozenset(
+    {
+        CallState.GIVING_UP,
+        CallState.CANCELLING,
+        CallState.HANGING_UP,
+        CallState.ENDING,
+        CallState.ENDED,
+        CallState.TERMINATED,
+    }
+)
+"""The session has been told the end, or has wished for it: of the peer's requests only BYE is still served."""
+
+
+class Directory:
+    """Every call by its leg's name, and every dialog by its key. An ended call stays for 64*T1, out of `live`."""
+
+    def __init__(self) -> None:
+        self.calls: dict[str, Call] = {}
+        self.dialogs: dict[DialogKey, tuple[Call, Dialog]] = {}
+        self.invites: dict[ServerTransaction, Call] = {}
+        self.live: set[str] = set()
+
+    def enter(self, call: Call) -> None:
+        """A call begins."""
+        self.calls[call.leg.name] = call
+        self.live.add(call.leg.name)
+
+    def forget(self, call: Call) -> None:
+        """Nothing of the call is left."""
+        self.calls.pop(call.leg.name, None)
+        self.live.discard(call.leg.name)
+
+
+class Call:
+    """One INVITE usage of a dialog, stepped by the `call` table."""
+
+    def __init__(self, leg: Leg, directory: Directory) -> None:
+        self.leg = leg
+        self.offers = Offers(leg, self)
+        self._layer = leg.layer
+        self._directory = directory
+        self._keys: set[DialogKey] = set()
+        self._bye_lines: Lines = ()
+        self._machine = Machine[CallState, CallTrigger, CallAction](CALL, self._duration, f"call {leg.name}")
+        self._actions: Mapping[CallAction, Action] = {**self._shared_actions(), **self._own_actions()}
+
+    @property
+    def tag(self) -> str | None:
+        """Our tag in the call's dialog, if there is one yet."""
+        return self.leg.dialog.local.tag if self.leg.dialog is not None else None
+
+    @property
+    def state(self) -> CallState:
+        """Where the call stands."""
+        return self._machine.state
+
+    def deadline(self) -> Deadline:
+        """When the next of the call's timers runs out."""
+        wait = self.leg.ack_wait
+        deadlines = [self._machine.deadline(), self.offers.deadline()]
+        if wait is not None:
+            deadlines.append(wait.deadline())
+        return min(deadlines)
+
+    def wake(self, now: float) -> None:
+        """Take the timers that have run out."""
+        wait = self.leg.ack_wait
+        if wait is not None:
+            self._ack_effects(wait.tick(now), None, now)
+        self.offers.wake(now)
+        for trigger in self._machine.fired(now):
+            self.step(trigger, "no answer within the time limit", now)
+        self._book()
+
+    # -- what comes in ------------------------------------------------------------------------------------------------
+
+    def wish(self, wish: Wish, now: float) -> None:
+        """Take a wish of the session's; one that the state does not allow any more is ignored."""
+        match wish:
+            case HangUp(headers=headers):
+                self._bye_lines = headers
+                self.step(CallTrigger.HANG_UP, wish, now)
+            case SendOffer() | AcceptOffer() | RefuseOffer():
+                self.offers.wish(wish, now)
+            case SendDigit():
+                self._send_digit(wish, now)
+            case _:
+                self._own_wish(wish, now)
+        self._book()
+
+    def request(self, transaction: ServerTransaction, dialog: Dialog, now: float) -> None:
+        """Take a request of the peer's within a dialog of this call; its CSeq is in order."""
+        method = transaction.request.method
+        if method != "BYE" and self.state in _OVER:
+            self._layer.respond(transaction, 481, now)
+        elif method == "BYE":
+            self._bye(transaction, dialog, now)
+        elif method == "INVITE":
+            self._layer.respond(transaction, 100, now)
+            self.offers.step(OfferTrigger.REMOTE_OFFER, transaction, now)
+        elif method == "UPDATE":
+            self._update(transaction, dialog, now)
+        else:
+            self._info(transaction, now)
+        self._book()
+
+    def acked(self, ack: Request, now: float) -> None:
+        """Take the ACK of a 2xx of ours."""
+        wait = self.leg.ack_wait
+        if wait is not None and wait.cseq == ack.cseq.number:
+            self._ack_effects(wait.step(PendingAckTrigger.ACK, now), ack, now)
+            self._book()
+
+    def cancelled(self, transaction: ServerTransaction, now: float) -> None:
+        """The peer cancelled an INVITE of this call; the CANCEL itself has been answered."""
+        if transaction.request.to.tag is None:
+            self.step(CallTrigger.CANCEL, transaction, now)
+        else:
+            self.offers.cancelled(transaction, now)
+        self._book()
+
+    def outcome(self, request: Request, outcome: Outcome, now: float) -> None:
+        """What became of a request of ours."""
+        if request.method == "INVITE" and request.to.tag is None:
+            self._invited(outcome, now)
+        elif request.method == "INVITE":
+            self._reinvited(request, outcome, now)
+        elif not (isinstance(outcome, Heard) and outcome.response.status < 200):
+            self._requested(request, outcome, now)
+        self._book()
+
+    # -- steps --------------------------------------------------------------------------------------------------------
+
+    def step(self, trigger: CallTrigger, cause: Cause, now: float) -> None:
+        """Take one step and do what its row says."""
+        for action in self._machine.step(trigger, now):
+            self._actions[action](cause, now)
+
+    def _own_wish(self, wish: Wish, now: float) -> None:
+        """Take a wish that only one side knows."""
+
+    def _own_actions(self) -> Mapping[CallAction, Action]:
+        return {}
+
+    def _invited(self, outcome: Outcome, now: float) -> None:
+        """What became of the first INVITE."""
+
+    def _shared_actions(self) -> Mapping[CallAction, Action]:
+        return {
+            CallAction.SEND_BYE: self._send_bye,
+            CallAction.ANSWER_BYE: self._answer_bye,
+            CallAction.CLOSE: self._close,
+            CallAction.FORGET: self._forget,
+            CallAction.REPORT_BYE: self._report_bye,
+            CallAction.REPORT_LOST: self._report_lost,
+        }
+
+    def _send_bye(self, _cause: Cause, now: float) -> None:
+        self._end_exchanges(now)
+        if self.leg.request("BYE", self, now, lines=self._bye_lines) is None:
+            self.step(CallTrigger.BYE_ANSWERED, None, now)
+
+    def _answer_bye(self, cause: Cause, now: float) -> None:
+        if isinstance(cause, ServerTransaction):
+            self._layer.respond(cause, 200, now)
+
+    def _close(self, _cause: Cause, now: float) -> None:
+        self._end_exchanges(now)
+        for key in self._keys:
+            self._directory.dialogs.pop(key, None)
+        self._keys.clear()
+
+    def _forget(self, _cause: Cause, _now: float) -> None:
+        self._directory.forget(self)
+        self._layer.schedule.cancel(self)
+
+    def _report_bye(self, cause: Cause, _now: float) -> None:
+        reason = cause.request.header("Reason") if isinstance(cause, ServerTransaction) else None
+        self.leg.emit(ByeReceived(self.leg.name, reason))
+
+    def _report_lost(self, cause: Cause, _now: float) -> None:
+        self.leg.emit(CallLost(self.leg.name, cause if isinstance(cause, str) else "the dialog is gone"))
+
+    def _end_exchanges(self, now: float) -> None:
+        """The conversation is over: no more offers, no more copies of a 2xx."""
+        self._directory.live.discard(self.leg.name)
+        self.offers.step(OfferTrigger.CALL_ENDED, None, now)
+        if self.leg.ack_wait is not None:
+            self.leg.ack_wait.step(PendingAckTrigger.CALL_ENDED, now)
+
+    def _enter_dialog(self, dialog: Dialog) -> None:
+        self._directory.dialogs[dialog.key] = (self, dialog)
+        self._keys.add(dialog.key)
+
+    def _leave_dialog(self, dialog: Dialog) -> None:
+        self._directory.dialogs.pop(dialog.key, None)
+        self._keys.discard(dialog.key)
+
+    # -- parts --------------------------------------------------------------------------------------------------------
+
+    def _bye(self, transaction: ServerTransaction, _dialog: Dialog, now: float) -> None:
+        self.step(CallTrigger.BYE, transaction, now)
+        if transaction.final is None:  # no row: the call is over already
+            self._layer.respond(transaction, 481, now)
+
+    def _update(self, transaction: ServerTransaction, dialog: Dialog, now: float) -> None:
+        if transaction.request.body:
+            self.offers.step(OfferTrigger.REMOTE_OFFER, transaction, now)
+            return
+        dialog.refresh(transaction.request, transaction.source)
+        self._layer.respond(transaction, 200, now, contact=self.leg.contact, lines=(ALLOW,))
+
+    def _info(self, transaction: ServerTransaction, now: float) -> None:
+        request = transaction.request
+        if not request.body:  # RFC 2976 2.2: says only that the peer is alive
+            self._layer.respond(transaction, 200, now)
+            return
+        try:
+            digit = parse_digit(request.content_type or "", request.body)
+        except RemoteError as error:
+            lines = (("Accept", f"{DTMF_RELAY}, {DTMF}"),) if error.reply == 415 else ()
+            self._layer.respond(transaction, error.reply, now, lines=lines)
+            return
+        self._layer.respond(transaction, 200, now)
+        self.leg.emit(DigitReceived(self.leg.name, digit))
+
+    def _send_digit(self, wish: SendDigit, now: float) -> None:
+        if self.state is CallState.CONFIRMED:
+            body = encode_digit(wish.digit, wish.duration)
+            self.leg.request("INFO", self, now, lines=(("Content-Type", DTMF_RELAY),), body=body)
+
+    def _reinvited(self, request: Request, outcome: Outcome, now: float) -> None:
+        status = outcome.response.status if isinstance(outcome, Heard) else outcome.status
+        dialog = self.leg.dialog
+        if isinstance(outcome, Heard) and 200 <= status < 300 and dialog is not None:
+            dialog.refresh(outcome.response, outcome.source)
+            self.leg.acknowledge(request, dialog)
+        self.offers.heard(request, outcome, now)
+        self._check_lost(status, "re-INVITE", now)
+
+    def _requested(self, request: Request, outcome: Outcome, now: float) -> None:
+        """The final outcome of a BYE or INFO of ours."""
+        if isinstance(outcome, Heard) and self.leg.challenged(outcome.response):
+            self.leg.again(request, self, now)
+        elif request.method == "BYE":
+            self.step(CallTrigger.BYE_ANSWERED, outcome, now)
+        else:
+            status = outcome.response.status if isinstance(outcome, Heard) else outcome.status
+            self._check_lost(status, request.method, now)
+
+    def _check_lost(self, status: int, method: str, now: float) -> None:
+        if status in {408, 481}:  # 12.2.1.2
+            self.step(CallTrigger.DIALOG_LOST, f"{status} to our {method}", now)
+
+    def _ack_effects(self, effects: list[Send | PendingAckAction], ack: Request | None, now: float) -> None:
+        for effect in effects:
+            if isinstance(effect, Send):
+                self._layer.send(effect)
+            elif effect is PendingAckAction.REPORT_ACK and ack is not None:
+                self.step(CallTrigger.ACK, ack, now)
+                self.offers.acked(ack, now)
+            else:
+                self.step(CallTrigger.ACK_LOST, "no ACK for our 200", now)
+                self.step(CallTrigger.DIALOG_LOST, "no ACK for our 200 to a re-INVITE", now)
+
+    def _book(self) -> None:
+        if not self._machine.done:
+            self._layer.schedule.book(self, self)
+
+    def _duration(self, trigger: CallTrigger) -> float:
+        return self._layer.config.timing.fixed[trigger.name]

@@ -1,0 +1,348 @@
+"""The transaction layer: the transaction of each message (RFC 3261 17.1.3, 17.2.3), started, run and forgotten.
+
+It also holds what every part of the endpoint needs: the configuration, the ids, the schedule, and the effects of
+the input at hand.
+"""
+
+from __future__ import annotations
+
+import random
+import zlib
+from collections import Counter
+from typing import Protocol
+
+import attrs
+
+from rustpbx.core import Address, Deadline, Tick
+from rustpbx.sip.dialog import DEFAULT_PORT
+from rustpbx.sip.encoder import encode_message
+from rustpbx.sip.events import Effect, Emit, Fact, Send, Undeliverable
+from rustpbx.sip.message import REASONS, CSeq, Lines, NameAddr, Request, Response, Via
+from rustpbx.sip.schedule import Schedule
+from rustpbx.sip.tables import InviteServer
+from rustpbx.sip.timing import Timing
+from rustpbx.sip.transaction import Cancelled, ClientEffect, ClientTransaction, Heard, Outcome, ServerTransaction
+from rustpbx.sip.uri import Params
+
+COOKIE = "z9hG4bK"
+
+
+@attrs.frozen(kw_only=True)
+class EndpointConfig:
+    """How the endpoint presents itself, and its bounds.
+
+    `port` is the one we advertise in Via and Contact (0: `Stack` puts in the bound one), `callid_suffix` the host
+    part of our Call-IDs. Above `max_transactions` or `max_calls` new requests get 503 with Retry-After (seconds).
+    """
+
+    user_agent: str = "rustpbx"
+    port: int = 0
+    callid_suffix: str = "rustpbx.com"
+    transport: str = "UDP"
+    max_transactions: int = 20_000
+    max_calls: int = 2_000
+    retry_after: int = 5
+    timing: Timing = attrs.field(factory=Timing)
+
+
+class Owner(Protocol):
+    """Who is told what became of a request of ours."""
+
+    def outcome(self, request: Request, outcome: Outcome, now: float) -> None:
+        """A response, a timeout or a transport failure."""
+        ...
+
+
+ServerKey = tuple[str, str, int | None, str]
+MergeKey = tuple[str, str, int, str]
+
+
+@attrs.define(eq=False)
+class _Client:
+    layer: TransactionLayer
+    key: str
+    transaction: ClientTransaction
+    owner: Owner | None
+
+    def deadline(self) -> Deadline:
+        return self.transaction.deadline()
+
+    def wake(self, now: float) -> None:
+        self.layer.run_client(self, self.transaction.handle(Tick(), now), now)
+
+
+@attrs.define(eq=False)
+class _Server:
+    layer: TransactionLayer
+    key: ServerKey
+    transaction: ServerTransaction
+
+    def deadline(self) -> Deadline:
+        return self.transaction.deadline()
+
+    def wake(self, now: float) -> None:
+        self.layer.run_server(self, self.transaction.handle(Tick(), now))
+
+
+def stamp_via(via: Via, source: Address) -> Via:
+    """The top Via of a request with `received` and `rport`, as far as they are owed (18.2.1, RFC 3581 4)."""
+    params = via.params.without("received")  # ours to say, not the sender's
+    if "rport" in params:
+        params = params.set("rport", str(source[1])).set("received", source[0])
+    elif via.host != source[0]:
+        params = params.set("received", source[0])
+    return attrs.evolve(via, params=params)
+
+
+def stamp(request: Request, source: Address) -> Request:
+    """The request with its top Via stamped."""
+    return attrs.evolve(request, vias=(stamp_via(request.via, source), *request.vias[1:]))
+
+
+def response_address(via: Via) -> Address:
+    """Where responses go, by the stamped top Via (18.2.2, RFC 3581 4)."""
+    port = via.params.get("rport") or ""
+    return via.params.get("received") or via.host, int(port) if port.isdigit() else via.port or DEFAULT_PORT
+
+
+def _client_key(branch: str, method: str) -> str:
+    # Only CANCEL shares its branch with another transaction of ours, the INVITE it cancels.
+    return f"{branch} CANCEL" if method == "CANCEL" else branch
+
+
+def _server_key(request: Request, method: str) -> ServerKey:
+    via = request.via
+    branch = via.branch or ""
+    if not branch.startswith(COOKIE):
+        # An RFC 2543 peer: what it keeps constant in copies and ACK.
+        branch = f"{request.call_id} {request.cseq.number} {request.from_.tag}"
+    return branch, via.host.lower(), via.port, method
+
+
+def _merge_key(request: Request) -> MergeKey:
+    return request.from_.tag or "", request.call_id, request.cseq.number, request.method
+
+
+class TransactionLayer:
+    """All transactions of one endpoint, and the effects that gather while one input is handled (`take`)."""
+
+    def __init__(self, config: EndpointConfig, rng: random.Random) -> None:
+        self.config = config
+        self.counters: Counter[str] = Counter()
+        self.schedule = Schedule()
+        self._rng = rng
+        self._clients: dict[str, _Client] = {}
+        self._servers: dict[ServerKey, _Server] = {}
+        self._merged: dict[MergeKey, ServerKey] = {}
+        self._effects: list[Effect] = []
+
+    # -- what everybody needs -----------------------------------------------------------------------------------------
+
+    @property
+    def running(self) -> int:
+        """How many transactions there are."""
+        return len(self._clients) + len(self._servers)
+
+    @property
+    def unanswered(self) -> int:
+        """How many of our requests still wait for a final response."""
+        return sum(entry.transaction.waiting for entry in self._clients.values())
+
+    @property
+    def waiting_ack(self) -> int:
+        """How many INVITEs of peers we have refused and not seen the ACK of."""
+        return sum(entry.transaction.state is InviteServer.COMPLETED for entry in self._servers.values())
+
+    @property
+    def full(self) -> bool:
+        """True when no more requests may be taken on."""
+        return len(self._servers) >= self.config.max_transactions
+
+    def take(self) -> list[Effect]:
+        """The effects gathered since the last call."""
+        effects, self._effects = self._effects, []
+        return effects
+
+    def emit(self, fact: Fact) -> None:
+        """Tell the session."""
+        self._effects.append(Emit(fact))
+
+    def send(self, what: Send) -> None:
+        """Send a datagram outside any transaction (ACK of a 2xx, stateless answers) or for one."""
+        self._effects.append(what)
+
+    def new_id(self) -> str:
+        """A fresh tag or Call-ID part: 64 random bits."""
+        return f"{self._rng.getrandbits(64):016x}"
+
+    def random_seconds(self, most: int) -> int:
+        """A random whole number of seconds, 0 to `most`."""
+        return self._rng.randint(0, most)
+
+    def new_via(self, local_host: str) -> Via:
+        """A fresh top Via that asks for `rport` (RFC 3581 3)."""
+        params = Params((("branch", COOKIE + self.new_id()), ("rport", None)))
+        return Via(self.config.transport, local_host, self.config.port, params)
+
+    # -- our requests -------------------------------------------------------------------------------------------------
+
+    def start(self, request: Request, destination: Address, owner: Owner | None, now: float) -> ClientTransaction:
+        """Send a request of ours; its outcomes go to `owner`."""
+        transaction = ClientTransaction(request, destination, self.config.timing)
+        key = _client_key(transaction.branch, request.method)
+        entry = _Client(self, key, transaction, owner)
+        self._clients[key] = entry
+        self.run_client(entry, transaction.start(now), now)
+        return transaction
+
+    def cancel(self, invite: ClientTransaction, lines: Lines, now: float) -> None:
+        """Send CANCEL for an INVITE that had a provisional response (section 9.1)."""
+        request = invite.request
+        cancel = Request(
+            method="CANCEL",
+            uri=request.uri,
+            vias=(request.via,),
+            routes=request.routes,
+            from_=request.from_,
+            to=request.to,
+            call_id=request.call_id,
+            cseq=CSeq(request.cseq.number, "CANCEL"),
+            lines=lines,
+        )
+        self.start(cancel, invite.destination, None, now)
+        entry = self._clients.get(invite.branch)
+        if entry is not None:
+            self.run_client(entry, invite.handle(Cancelled(), now), now)
+
+    def hear(self, heard: Heard, now: float) -> bool:
+        """Take a response; False if no transaction of ours asked for it."""
+        cseq = heard.response.cseq
+        entry = self._clients.get(_client_key(heard.response.via.branch or "", cseq.method))
+        if entry is None or entry.transaction.request.method != cseq.method or len(heard.response.vias) != 1:
+            return False
+        self.run_client(entry, entry.transaction.handle(heard, now), now)
+        return True
+
+    def undeliverable(self, what: Undeliverable, now: float) -> None:
+        """The transport could not send for a branch of ours."""
+        for key in (what.branch, _client_key(what.branch, "CANCEL")):
+            entry = self._clients.get(key)
+            if entry is not None:
+                self.run_client(entry, entry.transaction.handle(what, now), now)
+
+    def run_client(self, entry: _Client, effects: list[ClientEffect], now: float) -> None:
+        """Pass on what a client transaction wants done."""
+        if entry.transaction.done:
+            self._clients.pop(entry.key, None)
+            self.schedule.cancel(entry.key)
+            self.counters["transactions_finished"] += 1
+        else:
+            self.schedule.book(entry.key, entry)
+        for effect in effects:
+            if isinstance(effect, Send):
+                self.send(effect)
+            elif entry.owner is not None:
+                entry.owner.outcome(entry.transaction.request, effect, now)
+
+    # -- the peers' requests ------------------------------------------------------------------------------------------
+
+    def absorb(self, request: Request, now: float) -> bool:
+        """True if a request belongs to a transaction we have: a copy, or the ACK of a refusal."""
+        method = "INVITE" if request.method == "ACK" else request.method
+        entry = self._servers.get(_server_key(request, method))
+        if entry is None:
+            return False
+        if request.method == "ACK" and entry.transaction.state is InviteServer.ACCEPTED:
+            return False  # a peer that reuses the branch in the ACK of a 2xx; the dialog takes it
+        if request.method != "ACK":
+            self.counters["retransmissions_received"] += 1
+        self.run_server(entry, entry.transaction.handle(request, now))
+        return True
+
+    def merged(self, request: Request) -> bool:
+        """True if the same request outside a dialog arrived by another path (8.2.2.2)."""
+        return request.to.tag is None and _merge_key(request) in self._merged
+
+    def open(self, request: Request, source: Address) -> ServerTransaction:
+        """Begin the transaction of a new, stamped request."""
+        key = _server_key(request, request.method)
+        transaction = ServerTransaction(request, source, response_address(request.via), self.config.timing)
+        self._servers[key] = _Server(self, key, transaction)
+        if request.to.tag is None:
+            self._merged.setdefault(_merge_key(request), key)
+        return transaction
+
+    def invite_of(self, cancel: Request) -> ServerTransaction | None:
+        """The INVITE transaction that a CANCEL means (section 9.2)."""
+        entry = self._servers.get(_server_key(cancel, "INVITE"))
+        return None if entry is None else entry.transaction
+
+    def respond(
+        self,
+        transaction: ServerTransaction,
+        status: int,
+        now: float,
+        *,
+        tag: str | None = None,
+        contact: NameAddr | None = None,
+        lines: Lines = (),
+        body: bytes = b"",
+    ) -> Response:
+        """Answer a request; returns what was sent. `tag` completes the To of a request outside a dialog."""
+        response = self.make_response(transaction.request, status, tag=tag, contact=contact, lines=lines, body=body)
+        entry = self._servers.get(_server_key(transaction.request, transaction.request.method))
+        if entry is not None:
+            self.run_server(entry, transaction.handle(response, now))
+        return response
+
+    def respond_stateless(self, request: Request, status: int, lines: Lines = ()) -> None:
+        """Answer without keeping a transaction: overload. The tag follows from the branch (8.2.7)."""
+        tag = f"x{zlib.crc32(repr(_server_key(request, request.method)).encode()):08x}"
+        response = self.make_response(request, status, tag=tag, lines=lines)
+        self.send(Send(encode_message(response), response_address(request.via)))
+
+    def make_response(
+        self,
+        request: Request,
+        status: int,
+        *,
+        tag: str | None = None,
+        contact: NameAddr | None = None,
+        lines: Lines = (),
+        body: bytes = b"",
+    ) -> Response:
+        """Build a response (8.2.6). One with a Contact forms a dialog, so it also copies the Record-Route (12.1.1)."""
+        to = request.to
+        if to.tag is None and status > 100:
+            to = to.tagged(tag or self.new_id())
+        head: Lines = (("Server", self.config.user_agent),)
+        if status == 100:
+            head += tuple(("Timestamp", value) for value in request.all("Timestamp"))
+        if body:
+            lines = (*lines, ("Content-Type", "application/sdp"))
+        return Response(
+            status=status,
+            reason=REASONS.get(status, "Unknown"),
+            vias=request.vias,
+            from_=request.from_,
+            to=to,
+            call_id=request.call_id,
+            cseq=request.cseq,
+            contacts=() if contact is None else (contact,),
+            record_routes=() if contact is None else request.record_routes,
+            lines=head + lines,
+            body=body,
+        )
+
+    def run_server(self, entry: _Server, sends: list[Send]) -> None:
+        """Pass on what a server transaction wants sent."""
+        self._effects += sends
+        if not entry.transaction.done:
+            self.schedule.book(entry.key, entry)
+            return
+        self._servers.pop(entry.key, None)
+        self.schedule.cancel(entry.key)
+        self.counters["transactions_finished"] += 1
+        merge = _merge_key(entry.transaction.request)
+        if self._merged.get(merge) == entry.key:
+            del self._merged[merge]

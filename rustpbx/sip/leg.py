@@ -1,0 +1,115 @@
+"""What the parts of one call share: its name, its dialog, its credentials, and how it sends and answers."""
+
+from __future__ import annotations
+
+import attrs
+
+from rustpbx.errors import LocalError
+from rustpbx.sip.auth import DigestClient
+from rustpbx.sip.dialog import Dialog
+from rustpbx.sip.encoder import encode_message
+from rustpbx.sip.events import Fact, Send
+from rustpbx.sip.layer import Owner, TransactionLayer
+from rustpbx.sip.message import Lines, NameAddr, Request, Response
+from rustpbx.sip.transaction import AckWait, ClientTransaction, ServerTransaction
+from rustpbx.sip.uri import NO_PARAMS, Uri
+
+ALLOWED = ("INVITE", "ACK", "CANCEL", "BYE", "OPTIONS", "INFO", "UPDATE")
+ALLOW: tuple[str, str] = ("Allow", ", ".join(ALLOWED))
+SDP: tuple[str, str] = ("Content-Type", "application/sdp")
+MOST_CHALLENGES = 5
+"""A server that says `stale` for ever is not followed (a call has few requests, and an answered nonce lasts)."""
+
+
+@attrs.define(eq=False, kw_only=True)
+class Leg:
+    """One call's shared part. `dialog` is None on the calling side until a 2xx; `local_host` is our own address."""
+
+    name: str
+    layer: TransactionLayer
+    local_host: str
+    contact: NameAddr
+    digest: DigestClient | None = None
+    dialog: Dialog | None = None
+    ack_wait: AckWait | None = None
+    _challenges: int = 0
+
+    def emit(self, fact: Fact) -> None:
+        """Tell the session."""
+        self.layer.emit(fact)
+
+    def request(
+        self,
+        method: str,
+        owner: Owner | None,
+        now: float,
+        *,
+        contact: bool = False,
+        lines: Lines = (),
+        body: bytes = b"",
+    ) -> ClientTransaction | None:
+        """Send a request within the dialog; None if there is no dialog."""
+        dialog = self.dialog
+        if dialog is None:
+            return None
+        request = dialog.request(
+            method,
+            self.layer.new_via(self.local_host),
+            contact=self.contact if contact else None,
+            lines=(("User-Agent", self.layer.config.user_agent), *lines),
+            body=body,
+        )
+        return self.layer.start(self.authorized(request), dialog.destination, owner, now)
+
+    def challenged(self, response: Response) -> bool:
+        """Take a 401 or 407; True if the request should be sent again with credentials (22.2, 22.3)."""
+        if response.status not in {401, 407} or self.digest is None or self._challenges == MOST_CHALLENGES:
+            return False
+        try:
+            self.digest.challenged(response)
+        except LocalError:
+            return False
+        self._challenges += 1
+        return True
+
+    def authorized(self, request: Request) -> Request:
+        """The request with credentials for every challenge so far."""
+        if self.digest is None:
+            return request
+        cnonce = self.layer.new_id()
+        lines = self.digest.authorization(request.method, str(request.uri), request.body, cnonce)
+        return attrs.evolve(request, lines=request.lines + lines)
+
+    def again(self, request: Request, owner: Owner, now: float) -> ClientTransaction | None:
+        """Send a challenged in-dialog request again, with credentials and the next CSeq (22.2)."""
+        return self.request(
+            request.method, owner, now, contact=bool(request.contacts), lines=plain_lines(request), body=request.body
+        )
+
+    def acknowledge(self, invite: Request, dialog: Dialog) -> Send:
+        """Send the ACK of a 2xx to `invite`, with its credentials (13.2.2.4); kept by the caller for copies."""
+        lines = tuple(line for line in invite.lines if line[0] in {"Authorization", "Proxy-Authorization"})
+        ack = dialog.ack(invite.cseq.number, self.layer.new_via(self.local_host), lines=lines)
+        send = Send(encode_message(ack), dialog.destination, ack.via.branch or "")
+        self.layer.send(send)
+        return send
+
+    def accept(self, transaction: ServerTransaction, body: bytes, lines: Lines, now: float) -> None:
+        """Answer an INVITE with 200, resent until its ACK (13.3.1.4)."""
+        tag = self.dialog.local.tag if self.dialog is not None else None
+        response = self.layer.respond(
+            transaction, 200, now, tag=tag, contact=self.contact, lines=(ALLOW, *lines), body=body
+        )
+        self.ack_wait = AckWait(response, transaction.destination, self.layer.config.timing)
+        self.ack_wait.start(now)
+
+
+def plain_lines(request: Request) -> Lines:
+    """The header lines that a repetition of the request keeps: not ours, not the credentials."""
+    dropped = {"User-Agent", "Authorization", "Proxy-Authorization"}
+    return tuple(line for line in request.lines if line[0] not in dropped)
+
+
+def our_contact(layer: TransactionLayer, local_host: str, user: str | None) -> NameAddr:
+    """`<sip:user@our-address:port>`: where the peer's next requests reach us."""
+    return NameAddr(Uri("sip", user, None, local_host, layer.config.port, NO_PARAMS))

@@ -1,0 +1,246 @@
+"""The SIP stack at work: one UDP socket, the endpoint behind it, and the facts that come out."""
+
+from __future__ import annotations
+
+import ipaddress
+import logging
+import math
+import random
+from collections import Counter, OrderedDict
+from collections.abc import Callable
+from typing import Literal
+
+import attrs
+import trio
+
+from rustpbx.core import Address, Tick
+from rustpbx.errors import LocalError
+from rustpbx.shell.clock import Clock
+from rustpbx.shell.network import Datagrams, Network
+from rustpbx.sip.endpoint import Endpoint, EndpointConfig
+from rustpbx.sip.events import (
+    Effect,
+    Emit,
+    Fact,
+    HangUp,
+    IncomingCall,
+    Input,
+    Received,
+    Refuse,
+    Send,
+    Undeliverable,
+    Wish,
+)
+from rustpbx.sip.shell.resolver import Resolver, Unresolved, is_literal
+
+log = logging.getLogger(__name__)
+
+MOST_FACTS = 10_000
+MOST_OUT = 10_000
+MOST_PEERS = 10_000
+
+_ANYWHERE = "192.0.2.1"  # TEST-NET-1: asks for the default route, nothing is ever sent there
+
+
+@attrs.frozen
+class Traced:
+    """One datagram that passed: for SIP logs and timelines. `now` is monotonic seconds."""
+
+    direction: Literal["in", "out"]
+    peer: Address
+    data: bytes
+    now: float
+
+
+class Stack:
+    """A SIP user agent on one UDP socket.
+
+    `config.port` 0 advertises the bound port. `external_ip` is what peers shall see of us (else the bound host, else
+    the route's own address). Facts of all legs come out of `facts`; when its 10,000 places are taken, the fact is
+    counted, and its call hung up: the stack never waits for the session.
+    """
+
+    def __init__(  # noqa: PLR0917 - what it is made of, in the order of the sentence above
+        self,
+        config: EndpointConfig,
+        network: Network,
+        clock: Clock,
+        host: str,
+        port: int,
+        external_ip: str | None = None,
+        rng: random.Random | None = None,
+    ) -> None:
+        self.trace: Callable[[Traced], None] | None = None
+        self.address: Address | None = None
+        self.facts: trio.MemoryReceiveChannel[Fact]
+        self._emit, self.facts = trio.open_memory_channel[Fact](MOST_FACTS)
+        # Full: the newest datagram is dropped and counted; SIP resends what matters.
+        self._outbox, self._out = trio.open_memory_channel[Send](MOST_OUT)
+        self._config = config
+        self._network = network
+        self._clock = clock
+        self._bind: Address = (host, port)
+        self._external_ip = external_ip
+        self._rng = rng or random.SystemRandom()
+        self._resolver = Resolver(network, clock)
+        self._endpoint: Endpoint | None = None
+        self._counters: Counter[str] = Counter()
+        self._local: OrderedDict[str, str] = OrderedDict()
+        self._moved = trio.Event()
+        self._progress = trio.lowlevel.ParkingLot()
+        self._asleep_until = -math.inf
+        self._unsent = 0
+
+    @property
+    def counters(self) -> Counter[str]:
+        """The endpoint's counters (see there), and `facts_lost`, `datagrams_dropped`, `undeliverable`, `bugs`."""
+        return self._counters + (self._endpoint.counters if self._endpoint is not None else Counter())
+
+    async def run(self, *, task_status: trio.TaskStatus[Address] = trio.TASK_STATUS_IGNORED) -> None:
+        """Bind, then serve until cancelled; `started` gets the bound address. Raises OSError if it is in use."""
+        datagrams = await self._network.open_datagrams(*self._bind)
+        try:
+            self.address = datagrams.address
+            port = self._config.port or datagrams.address[1]
+            self._endpoint = Endpoint(attrs.evolve(self._config, port=port), self._rng)
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._receive, datagrams)
+                nursery.start_soon(self._send, datagrams, nursery)
+                nursery.start_soon(self._tick)
+                task_status.started(datagrams.address)
+        finally:
+            self._endpoint = None
+            datagrams.close()
+
+    def wish(self, wish: Wish) -> None:
+        """Hand a wish over; never waits. Facts it causes are in `facts` when it returns.
+
+        Raises LocalError if it cannot be written as SIP (see `Endpoint.handle`) or the stack does not run.
+        """
+        if self._endpoint is None:
+            raise LocalError("the SIP stack does not run")
+        self._step(self._endpoint, wish)
+
+    async def flush(self, patience: float = 1.0) -> None:
+        """Wait until everything is sent and every request of ours answered, at most `patience` seconds.
+
+        For the shutdown: a BYE that is lost is sent once more.
+        """
+        with trio.move_on_after(patience):
+            while self._endpoint is not None and (self._unsent or self._endpoint.unanswered):
+                await self._progress.park()
+
+    def local_host(self, peer: str) -> str:
+        """Our address as `peer` (an IP literal or a name) should know it: for Via, Contact and SDP."""
+        if self._external_ip:
+            return self._external_ip
+        host = self._bind[0]
+        if is_literal(host) and not ipaddress.ip_address(host).is_unspecified:
+            return host
+        address = self._resolver.find(peer) or _ANYWHERE
+        known = self._local.get(address)
+        if known is None:
+            known = self._local[address] = self._network.source_for(address)
+            if len(self._local) > MOST_PEERS:
+                self._local.popitem(last=False)
+        return known
+
+    # -- tasks --------------------------------------------------------------------------------------------------------
+
+    async def _receive(self, datagrams: Datagrams) -> None:
+        while True:
+            data, source = await datagrams.receive()
+            self._note("in", source, data)
+            self._feed(Received(data, source, self.local_host(source[0])))
+
+    async def _tick(self) -> None:
+        """Give the endpoint its ticks. Not `drive`: wishes are handled at once, so deadlines move meanwhile."""
+        while self._endpoint is not None:
+            self._moved = trio.Event()
+            self._asleep_until = self._endpoint.deadline().at
+            with trio.move_on_at(self._asleep_until):
+                await self._moved.wait()
+            self._feed(Tick())
+
+    async def _send(self, datagrams: Datagrams, nursery: trio.Nursery) -> None:
+        async for send in self._out:
+            host, port = send.destination
+            address = self._resolver.find(host)
+            if address is not None:
+                await self._transmit(datagrams, send.data, (address, port))
+            else:
+                self._resolve(send, datagrams, nursery)
+            self._unsent -= 1
+            self._progress.unpark_all()
+
+    def _resolve(self, send: Send, datagrams: Datagrams, nursery: trio.Nursery) -> None:
+        waiting = self._resolver.wait(send)
+        if isinstance(waiting, Unresolved):
+            self._undeliverable(waiting)
+        elif waiting:
+            nursery.start_soon(self._look_up, datagrams, send.destination[0])
+
+    async def _look_up(self, datagrams: Datagrams, host: str) -> None:
+        ipv6 = ":" in datagrams.address[0]
+        for result in await self._resolver.look_up(host, ipv6=ipv6):
+            if isinstance(result, Unresolved):
+                self._undeliverable(result)
+            else:
+                await self._transmit(datagrams, result[0].data, result[1])
+
+    async def _transmit(self, datagrams: Datagrams, data: bytes, peer: Address) -> None:
+        self._note("out", peer, data)
+        await datagrams.send(data, peer)
+
+    # -- the endpoint -------------------------------------------------------------------------------------------------
+
+    def _feed(self, what: Input | Tick) -> None:
+        """Let the endpoint take what the network or the clock brought; a bug in it costs this input only."""
+        if self._endpoint is None:
+            return
+        try:
+            self._step(self._endpoint, what)
+        except Exception:
+            self._counters["bugs"] += 1
+            log.exception("SIP endpoint failed on %s", type(what).__name__)
+
+    def _step(self, endpoint: Endpoint, what: Input | Tick) -> None:
+        now = self._clock.now()
+        for effect in endpoint.handle(what, now):
+            unheard = self._perform(effect)
+            if unheard is not None:
+                for last in endpoint.handle(unheard, now):
+                    self._perform(last)
+        self._progress.unpark_all()
+        if endpoint.deadline().at < self._asleep_until:
+            self._moved.set()
+
+    def _perform(self, effect: Effect) -> Wish | None:
+        """Do it; a fact that nobody takes ends its call by the wish that comes back."""
+        if isinstance(effect, Emit):
+            return self._report(effect.fact)
+        try:
+            self._outbox.send_nowait(effect)
+            self._unsent += 1
+        except trio.WouldBlock:
+            self._counters["datagrams_dropped"] += 1
+        return None
+
+    def _report(self, fact: Fact) -> Wish | None:
+        try:
+            self._emit.send_nowait(fact)
+        except (trio.WouldBlock, trio.BrokenResourceError):
+            self._counters["facts_lost"] += 1
+            log.warning("nobody takes facts: %s of leg %s is lost, its call is hung up", type(fact).__name__, fact.leg)
+            return Refuse(fact.leg, 503) if isinstance(fact, IncomingCall) else HangUp(fact.leg)
+        return None
+
+    def _undeliverable(self, result: Unresolved) -> None:
+        self._counters["undeliverable"] += 1
+        log.info("cannot send to %s: %s", result.send.destination[0], result.problem)
+        if result.send.branch:
+            self._feed(Undeliverable(result.send.branch, result.problem))
+
+    def _note(self, direction: Literal["in", "out"], peer: Address, data: bytes) -> None:
+        if self.trace is not None:
+            self.trace(Traced(direction, peer, data, self._clock.now()))

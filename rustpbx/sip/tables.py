@@ -1,0 +1,555 @@
+"""The machines of SIP as data: four transactions, the wait for an ACK, a call, and its offers.
+
+Read each row as: in this state, on this trigger, go there and do that. Section numbers are RFC 3261's unless
+another RFC is named.
+"""
+
+from __future__ import annotations
+
+from enum import Enum, auto
+
+from rustpbx.machine import Step, Table
+
+# -- client transactions --------------------------------------------------------------------------------------------
+
+
+class ClientTrigger(Enum):
+    """What can happen to a client transaction."""
+
+    PROVISIONAL = auto()
+    SUCCESS = auto()
+    FAILURE = auto()
+    CANCEL = auto()
+    UNDELIVERABLE = auto()
+    TIMER_A = auto()
+    TIMER_B = auto()
+    TIMER_C = auto()
+    TIMER_D = auto()
+    TIMER_E = auto()
+    TIMER_F = auto()
+    TIMER_K = auto()
+    TIMER_M = auto()
+    CANCEL_LIMIT = auto()
+
+
+class ClientAction(Enum):
+    """What a client transaction does."""
+
+    RESEND = auto()
+    SEND_ACK = auto()
+    PASS_UP = auto()
+    REPORT_TIMEOUT = auto()
+    REPORT_UNDELIVERABLE = auto()
+
+
+class InviteClient(Enum):
+    """States of an INVITE client transaction. CANCELLING is PROCEEDING after our CANCEL went out."""
+
+    CALLING = auto()
+    PROCEEDING = auto()
+    CANCELLING = auto()
+    COMPLETED = auto()
+    ACCEPTED = auto()
+    TERMINATED = auto()
+
+
+INVITE_CLIENT = Table[InviteClient, ClientTrigger, ClientAction](
+    name="invite-client",
+    spec="RFC 3261 17.1.1 + RFC 6026 7.2",
+    start=InviteClient.CALLING,
+    ends=frozenset({InviteClient.TERMINATED}),
+    rows={
+        (InviteClient.CALLING, ClientTrigger.TIMER_A): Step(InviteClient.CALLING, (ClientAction.RESEND,)),
+        (InviteClient.CALLING, ClientTrigger.TIMER_B): Step(InviteClient.TERMINATED, (ClientAction.REPORT_TIMEOUT,)),
+        (InviteClient.CALLING, ClientTrigger.UNDELIVERABLE): Step(
+            InviteClient.TERMINATED, (ClientAction.REPORT_UNDELIVERABLE,)
+        ),
+        (InviteClient.CALLING, ClientTrigger.PROVISIONAL): Step(InviteClient.PROCEEDING, (ClientAction.PASS_UP,)),
+        (InviteClient.CALLING, ClientTrigger.SUCCESS): Step(InviteClient.ACCEPTED, (ClientAction.PASS_UP,)),
+        (InviteClient.CALLING, ClientTrigger.FAILURE): Step(
+            InviteClient.COMPLETED, (ClientAction.SEND_ACK, ClientAction.PASS_UP)
+        ),
+        (InviteClient.PROCEEDING, ClientTrigger.PROVISIONAL): Step(InviteClient.PROCEEDING, (ClientAction.PASS_UP,)),
+        (InviteClient.PROCEEDING, ClientTrigger.SUCCESS): Step(InviteClient.ACCEPTED, (ClientAction.PASS_UP,)),
+        (InviteClient.PROCEEDING, ClientTrigger.FAILURE): Step(
+            InviteClient.COMPLETED, (ClientAction.SEND_ACK, ClientAction.PASS_UP)
+        ),
+        (InviteClient.PROCEEDING, ClientTrigger.CANCEL): Step(InviteClient.CANCELLING),
+        # Section 16.6 item 11; above the call's RING_LIMIT, which cancels first.
+        (InviteClient.PROCEEDING, ClientTrigger.TIMER_C): Step(InviteClient.TERMINATED, (ClientAction.REPORT_TIMEOUT,)),
+        # Section 9.1: without a final response 64*T1 after the CANCEL, consider the INVITE cancelled.
+        (InviteClient.CANCELLING, ClientTrigger.PROVISIONAL): Step(InviteClient.CANCELLING, (ClientAction.PASS_UP,)),
+        (InviteClient.CANCELLING, ClientTrigger.SUCCESS): Step(InviteClient.ACCEPTED, (ClientAction.PASS_UP,)),
+        (InviteClient.CANCELLING, ClientTrigger.FAILURE): Step(
+            InviteClient.COMPLETED, (ClientAction.SEND_ACK, ClientAction.PASS_UP)
+        ),
+        (InviteClient.CANCELLING, ClientTrigger.CANCEL_LIMIT): Step(
+            InviteClient.TERMINATED, (ClientAction.REPORT_TIMEOUT,)
+        ),
+        (InviteClient.COMPLETED, ClientTrigger.FAILURE): Step(InviteClient.COMPLETED, (ClientAction.SEND_ACK,)),
+        (InviteClient.COMPLETED, ClientTrigger.UNDELIVERABLE): Step(InviteClient.TERMINATED),
+        (InviteClient.COMPLETED, ClientTrigger.TIMER_D): Step(InviteClient.TERMINATED),
+        # RFC 6026 7.2: 2xx of all forks and their copies reach the core, which acknowledges each.
+        (InviteClient.ACCEPTED, ClientTrigger.SUCCESS): Step(InviteClient.ACCEPTED, (ClientAction.PASS_UP,)),
+        (InviteClient.ACCEPTED, ClientTrigger.TIMER_M): Step(InviteClient.TERMINATED),
+    },
+    timers={
+        InviteClient.CALLING: frozenset({ClientTrigger.TIMER_A, ClientTrigger.TIMER_B}),
+        InviteClient.PROCEEDING: frozenset({ClientTrigger.TIMER_C}),
+        InviteClient.CANCELLING: frozenset({ClientTrigger.CANCEL_LIMIT}),
+        InviteClient.COMPLETED: frozenset({ClientTrigger.TIMER_D}),
+        InviteClient.ACCEPTED: frozenset({ClientTrigger.TIMER_M}),
+    },
+)
+
+
+class RequestClient(Enum):
+    """States of a client transaction of any other method."""
+
+    TRYING = auto()
+    PROCEEDING = auto()
+    COMPLETED = auto()
+    TERMINATED = auto()
+
+
+REQUEST_CLIENT = Table[RequestClient, ClientTrigger, ClientAction](
+    name="request-client",
+    spec="RFC 3261 17.1.2",
+    start=RequestClient.TRYING,
+    ends=frozenset({RequestClient.TERMINATED}),
+    rows={
+        (RequestClient.TRYING, ClientTrigger.TIMER_E): Step(RequestClient.TRYING, (ClientAction.RESEND,)),
+        (RequestClient.TRYING, ClientTrigger.TIMER_F): Step(RequestClient.TERMINATED, (ClientAction.REPORT_TIMEOUT,)),
+        (RequestClient.TRYING, ClientTrigger.UNDELIVERABLE): Step(
+            RequestClient.TERMINATED, (ClientAction.REPORT_UNDELIVERABLE,)
+        ),
+        (RequestClient.TRYING, ClientTrigger.PROVISIONAL): Step(RequestClient.PROCEEDING, (ClientAction.PASS_UP,)),
+        (RequestClient.TRYING, ClientTrigger.SUCCESS): Step(RequestClient.COMPLETED, (ClientAction.PASS_UP,)),
+        (RequestClient.TRYING, ClientTrigger.FAILURE): Step(RequestClient.COMPLETED, (ClientAction.PASS_UP,)),
+        (RequestClient.PROCEEDING, ClientTrigger.TIMER_E): Step(RequestClient.PROCEEDING, (ClientAction.RESEND,)),
+        (RequestClient.PROCEEDING, ClientTrigger.TIMER_F): Step(
+            RequestClient.TERMINATED, (ClientAction.REPORT_TIMEOUT,)
+        ),
+        (RequestClient.PROCEEDING, ClientTrigger.UNDELIVERABLE): Step(
+            RequestClient.TERMINATED, (ClientAction.REPORT_UNDELIVERABLE,)
+        ),
+        (RequestClient.PROCEEDING, ClientTrigger.PROVISIONAL): Step(RequestClient.PROCEEDING, (ClientAction.PASS_UP,)),
+        (RequestClient.PROCEEDING, ClientTrigger.SUCCESS): Step(RequestClient.COMPLETED, (ClientAction.PASS_UP,)),
+        (RequestClient.PROCEEDING, ClientTrigger.FAILURE): Step(RequestClient.COMPLETED, (ClientAction.PASS_UP,)),
+        (RequestClient.COMPLETED, ClientTrigger.TIMER_K): Step(RequestClient.TERMINATED),
+    },
+    timers={
+        RequestClient.TRYING: frozenset({ClientTrigger.TIMER_E, ClientTrigger.TIMER_F}),
+        RequestClient.PROCEEDING: frozenset({ClientTrigger.TIMER_E, ClientTrigger.TIMER_F}),
+        RequestClient.COMPLETED: frozenset({ClientTrigger.TIMER_K}),
+    },
+)
+
+# -- server transactions --------------------------------------------------------------------------------------------
+
+
+class ServerTrigger(Enum):
+    """What can happen to a server transaction; REPLY_* are our own responses."""
+
+    REQUEST = auto()
+    ACK = auto()
+    REPLY_PROVISIONAL = auto()
+    REPLY_SUCCESS = auto()
+    REPLY_FAILURE = auto()
+    TIMER_G = auto()
+    TIMER_H = auto()
+    TIMER_I = auto()
+    TIMER_J = auto()
+    TIMER_L = auto()
+
+
+class ServerAction(Enum):
+    """What a server transaction does."""
+
+    SEND = auto()
+    RESEND = auto()
+
+
+class InviteServer(Enum):
+    """States of an INVITE server transaction."""
+
+    PROCEEDING = auto()
+    COMPLETED = auto()
+    CONFIRMED = auto()
+    ACCEPTED = auto()
+    TERMINATED = auto()
+
+
+INVITE_SERVER = Table[InviteServer, ServerTrigger, ServerAction](
+    name="invite-server",
+    spec="RFC 3261 17.2.1 + RFC 6026 7.1",
+    start=InviteServer.PROCEEDING,
+    ends=frozenset({InviteServer.TERMINATED}),
+    rows={
+        (InviteServer.PROCEEDING, ServerTrigger.REQUEST): Step(InviteServer.PROCEEDING, (ServerAction.RESEND,)),
+        (InviteServer.PROCEEDING, ServerTrigger.REPLY_PROVISIONAL): Step(InviteServer.PROCEEDING, (ServerAction.SEND,)),
+        (InviteServer.PROCEEDING, ServerTrigger.REPLY_SUCCESS): Step(InviteServer.ACCEPTED, (ServerAction.SEND,)),
+        (InviteServer.PROCEEDING, ServerTrigger.REPLY_FAILURE): Step(InviteServer.COMPLETED, (ServerAction.SEND,)),
+        (InviteServer.COMPLETED, ServerTrigger.REQUEST): Step(InviteServer.COMPLETED, (ServerAction.RESEND,)),
+        (InviteServer.COMPLETED, ServerTrigger.TIMER_G): Step(InviteServer.COMPLETED, (ServerAction.RESEND,)),
+        (InviteServer.COMPLETED, ServerTrigger.TIMER_H): Step(InviteServer.TERMINATED),
+        (InviteServer.COMPLETED, ServerTrigger.ACK): Step(InviteServer.CONFIRMED),
+        (InviteServer.CONFIRMED, ServerTrigger.TIMER_I): Step(InviteServer.TERMINATED),
+        # RFC 6026 7.1: copies of an accepted INVITE are absorbed, the core resends its 2xx.
+        (InviteServer.ACCEPTED, ServerTrigger.REQUEST): Step(InviteServer.ACCEPTED),
+        (InviteServer.ACCEPTED, ServerTrigger.REPLY_SUCCESS): Step(InviteServer.ACCEPTED, (ServerAction.SEND,)),
+        (InviteServer.ACCEPTED, ServerTrigger.TIMER_L): Step(InviteServer.TERMINATED),
+    },
+    timers={
+        InviteServer.COMPLETED: frozenset({ServerTrigger.TIMER_G, ServerTrigger.TIMER_H}),
+        InviteServer.CONFIRMED: frozenset({ServerTrigger.TIMER_I}),
+        InviteServer.ACCEPTED: frozenset({ServerTrigger.TIMER_L}),
+    },
+    # It waits for our own side, and the call above has the limits (ANSWER_LIMIT, OFFER_LIMIT).
+    patient=frozenset({InviteServer.PROCEEDING}),
+)
+
+
+class RequestServer(Enum):
+    """States of a server transaction of any other method."""
+
+    TRYING = auto()
+    PROCEEDING = auto()
+    COMPLETED = auto()
+    TERMINATED = auto()
+
+
+REQUEST_SERVER = Table[RequestServer, ServerTrigger, ServerAction](
+    name="request-server",
+    spec="RFC 3261 17.2.2",
+    start=RequestServer.TRYING,
+    ends=frozenset({RequestServer.TERMINATED}),
+    rows={
+        (RequestServer.TRYING, ServerTrigger.REQUEST): Step(RequestServer.TRYING),
+        (RequestServer.TRYING, ServerTrigger.REPLY_PROVISIONAL): Step(RequestServer.PROCEEDING, (ServerAction.SEND,)),
+        (RequestServer.TRYING, ServerTrigger.REPLY_SUCCESS): Step(RequestServer.COMPLETED, (ServerAction.SEND,)),
+        (RequestServer.TRYING, ServerTrigger.REPLY_FAILURE): Step(RequestServer.COMPLETED, (ServerAction.SEND,)),
+        (RequestServer.PROCEEDING, ServerTrigger.REQUEST): Step(RequestServer.PROCEEDING, (ServerAction.RESEND,)),
+        (RequestServer.PROCEEDING, ServerTrigger.REPLY_PROVISIONAL): Step(
+            RequestServer.PROCEEDING, (ServerAction.SEND,)
+        ),
+        (RequestServer.PROCEEDING, ServerTrigger.REPLY_SUCCESS): Step(RequestServer.COMPLETED, (ServerAction.SEND,)),
+        (RequestServer.PROCEEDING, ServerTrigger.REPLY_FAILURE): Step(RequestServer.COMPLETED, (ServerAction.SEND,)),
+        (RequestServer.COMPLETED, ServerTrigger.REQUEST): Step(RequestServer.COMPLETED, (ServerAction.RESEND,)),
+        (RequestServer.COMPLETED, ServerTrigger.TIMER_J): Step(RequestServer.TERMINATED),
+    },
+    timers={RequestServer.COMPLETED: frozenset({ServerTrigger.TIMER_J})},
+    # They wait for our own side: all answers are immediate but an UPDATE's, which OFFER_LIMIT bounds.
+    patient=frozenset({RequestServer.TRYING, RequestServer.PROCEEDING}),
+)
+
+# -- a 2xx to INVITE that waits for its ACK ---------------------------------------------------------------------------
+
+
+class PendingAck(Enum):
+    """States of the wait for the ACK of one 2xx."""
+
+    WAITING = auto()
+    OVER = auto()
+
+
+class PendingAckTrigger(Enum):
+    """What can happen while a 2xx waits for its ACK; CALL_ENDED is a BYE that came first."""
+
+    ACK = auto()
+    CALL_ENDED = auto()
+    RESEND_TIMER = auto()
+    ACK_LIMIT = auto()
+
+
+class PendingAckAction(Enum):
+    """What the wait does."""
+
+    RESEND = auto()
+    REPORT_ACK = auto()
+    REPORT_LOST = auto()
+
+
+PENDING_ACK = Table[PendingAck, PendingAckTrigger, PendingAckAction](
+    name="pending-ack",
+    spec="RFC 3261 13.3.1.4",
+    start=PendingAck.WAITING,
+    ends=frozenset({PendingAck.OVER}),
+    rows={
+        (PendingAck.WAITING, PendingAckTrigger.RESEND_TIMER): Step(PendingAck.WAITING, (PendingAckAction.RESEND,)),
+        (PendingAck.WAITING, PendingAckTrigger.ACK): Step(PendingAck.OVER, (PendingAckAction.REPORT_ACK,)),
+        (PendingAck.WAITING, PendingAckTrigger.ACK_LIMIT): Step(PendingAck.OVER, (PendingAckAction.REPORT_LOST,)),
+        (PendingAck.WAITING, PendingAckTrigger.CALL_ENDED): Step(PendingAck.OVER),
+    },
+    timers={PendingAck.WAITING: frozenset({PendingAckTrigger.RESEND_TIMER, PendingAckTrigger.ACK_LIMIT})},
+)
+
+# -- a call (INVITE usage of a dialog), both sides --------------------------------------------------------------------
+
+
+class CallState(Enum):
+    """States of a call. GIVING_UP and HANGING_UP wait for what must come before CANCEL and BYE may be sent."""
+
+    NEW = auto()
+    CALLING = auto()
+    PROCEEDING = auto()
+    GIVING_UP = auto()
+    CANCELLING = auto()
+    INCOMING = auto()
+    ANSWERED = auto()
+    HANGING_UP = auto()
+    CONFIRMED = auto()
+    ENDING = auto()
+    ENDED = auto()
+    TERMINATED = auto()
+
+
+class CallTrigger(Enum):
+    """What can happen to a call; FAILURE is also what a timeout or an unreachable host comes to."""
+
+    DIAL = auto()
+    TRYING = auto()
+    PROVISIONAL = auto()
+    CHALLENGE = auto()
+    SUCCESS = auto()
+    SUCCESS_AGAIN = auto()
+    SUCCESS_ELSEWHERE = auto()
+    FAILURE = auto()
+    INVITE = auto()
+    RING = auto()
+    ANSWER = auto()
+    REFUSE = auto()
+    CANCEL = auto()
+    ACK = auto()
+    ACK_LOST = auto()
+    HANG_UP = auto()
+    BYE = auto()
+    BYE_ANSWERED = auto()
+    DIALOG_LOST = auto()
+    RING_LIMIT = auto()
+    ANSWER_LIMIT = auto()
+    ABANDON = auto()
+    LINGER = auto()
+
+
+class CallAction(Enum):
+    """What a call does."""
+
+    SEND_INVITE = auto()
+    AUTHORIZE = auto()
+    CONFIRM = auto()
+    RESEND_ACK = auto()
+    END_FORK = auto()
+    SEND_CANCEL = auto()
+    SEND_TRYING = auto()
+    SEND_PROVISIONAL = auto()
+    SEND_SUCCESS = auto()
+    SEND_REFUSAL = auto()
+    SEND_DECLINE = auto()
+    SEND_UNAVAILABLE = auto()
+    SEND_TERMINATED = auto()
+    SEND_BYE = auto()
+    ANSWER_BYE = auto()
+    CLOSE = auto()
+    FORGET = auto()
+    REPORT_INCOMING = auto()
+    REPORT_PROGRESS = auto()
+    REPORT_ANSWERED = auto()
+    REPORT_CONFIRMED = auto()
+    REPORT_REFUSED = auto()
+    REPORT_NO_ANSWER = auto()
+    REPORT_CANCELLED = auto()
+    REPORT_BYE = auto()
+    REPORT_LOST = auto()
+
+
+def _call_table() -> Table[CallState, CallTrigger, CallAction]:
+    s, t, a = CallState, CallTrigger, CallAction
+    rows = {
+        # The calling side (13.2).
+        (s.NEW, t.DIAL): Step(s.CALLING, (a.SEND_INVITE,)),
+        (s.CALLING, t.TRYING): Step(s.PROCEEDING),
+        (s.CALLING, t.PROVISIONAL): Step(s.PROCEEDING, (a.REPORT_PROGRESS,)),
+        (s.CALLING, t.CHALLENGE): Step(s.CALLING, (a.AUTHORIZE,)),
+        (s.CALLING, t.SUCCESS): Step(s.CONFIRMED, (a.CONFIRM, a.REPORT_ANSWERED)),
+        (s.CALLING, t.FAILURE): Step(s.ENDED, (a.CLOSE, a.REPORT_REFUSED)),
+        (s.CALLING, t.HANG_UP): Step(s.GIVING_UP),
+        (s.CALLING, t.RING_LIMIT): Step(s.GIVING_UP, (a.REPORT_NO_ANSWER,)),
+        (s.PROCEEDING, t.TRYING): Step(s.PROCEEDING),
+        (s.PROCEEDING, t.PROVISIONAL): Step(s.PROCEEDING, (a.REPORT_PROGRESS,)),
+        (s.PROCEEDING, t.CHALLENGE): Step(s.CALLING, (a.AUTHORIZE,)),
+        (s.PROCEEDING, t.SUCCESS): Step(s.CONFIRMED, (a.CONFIRM, a.REPORT_ANSWERED)),
+        (s.PROCEEDING, t.FAILURE): Step(s.ENDED, (a.CLOSE, a.REPORT_REFUSED)),
+        (s.PROCEEDING, t.HANG_UP): Step(s.CANCELLING, (a.SEND_CANCEL,)),
+        (s.PROCEEDING, t.RING_LIMIT): Step(s.CANCELLING, (a.SEND_CANCEL, a.REPORT_NO_ANSWER)),
+        # A callee may not hang up an early dialog (15), but its 200 may be the one datagram that was lost.
+        (s.PROCEEDING, t.BYE): Step(s.CANCELLING, (a.ANSWER_BYE, a.SEND_CANCEL, a.REPORT_BYE)),
+        # No CANCEL before a provisional response (9.1).
+        (s.GIVING_UP, t.TRYING): Step(s.CANCELLING, (a.SEND_CANCEL,)),
+        (s.GIVING_UP, t.PROVISIONAL): Step(s.CANCELLING, (a.SEND_CANCEL,)),
+        (s.GIVING_UP, t.SUCCESS): Step(s.ENDING, (a.CONFIRM, a.SEND_BYE)),
+        (s.GIVING_UP, t.CHALLENGE): Step(s.ENDED, (a.CLOSE,)),
+        (s.GIVING_UP, t.FAILURE): Step(s.ENDED, (a.CLOSE,)),
+        (s.GIVING_UP, t.ABANDON): Step(s.ENDED, (a.CLOSE,)),
+        (s.CANCELLING, t.SUCCESS): Step(s.ENDING, (a.CONFIRM, a.SEND_BYE)),
+        (s.CANCELLING, t.CHALLENGE): Step(s.ENDED, (a.CLOSE,)),
+        (s.CANCELLING, t.FAILURE): Step(s.ENDED, (a.CLOSE,)),
+        (s.CANCELLING, t.BYE): Step(s.CANCELLING, (a.ANSWER_BYE,)),
+        (s.CANCELLING, t.ABANDON): Step(s.ENDED, (a.CLOSE,)),
+        # The called side (13.3).
+        (s.NEW, t.INVITE): Step(s.INCOMING, (a.SEND_TRYING, a.REPORT_INCOMING)),
+        (s.INCOMING, t.RING): Step(s.INCOMING, (a.SEND_PROVISIONAL,)),
+        (s.INCOMING, t.ANSWER): Step(s.ANSWERED, (a.SEND_SUCCESS,)),
+        (s.INCOMING, t.REFUSE): Step(s.ENDED, (a.SEND_REFUSAL, a.CLOSE)),
+        (s.INCOMING, t.HANG_UP): Step(s.ENDED, (a.SEND_DECLINE, a.CLOSE)),
+        (s.INCOMING, t.CANCEL): Step(s.ENDED, (a.SEND_TERMINATED, a.CLOSE, a.REPORT_CANCELLED)),
+        (s.INCOMING, t.BYE): Step(s.ENDED, (a.ANSWER_BYE, a.SEND_TERMINATED, a.CLOSE, a.REPORT_BYE)),
+        (s.INCOMING, t.ANSWER_LIMIT): Step(s.ENDED, (a.SEND_UNAVAILABLE, a.CLOSE, a.REPORT_LOST)),
+        (s.ANSWERED, t.ACK): Step(s.CONFIRMED, (a.REPORT_CONFIRMED,)),
+        (s.ANSWERED, t.ACK_LOST): Step(s.ENDING, (a.SEND_BYE, a.REPORT_LOST)),
+        (s.ANSWERED, t.BYE): Step(s.ENDED, (a.ANSWER_BYE, a.CLOSE, a.REPORT_BYE)),
+        (s.ANSWERED, t.ABANDON): Step(s.ENDING, (a.SEND_BYE, a.REPORT_LOST)),
+        # The called side sends no BYE before the ACK, or 64*T1 without it (15).
+        (s.ANSWERED, t.HANG_UP): Step(s.HANGING_UP),
+        (s.HANGING_UP, t.ACK): Step(s.ENDING, (a.SEND_BYE,)),
+        (s.HANGING_UP, t.ACK_LOST): Step(s.ENDING, (a.SEND_BYE,)),
+        (s.HANGING_UP, t.BYE): Step(s.ENDED, (a.ANSWER_BYE, a.CLOSE)),
+        (s.HANGING_UP, t.ABANDON): Step(s.ENDING, (a.SEND_BYE,)),
+        # Both sides (15, 12.2.1.2).
+        (s.CONFIRMED, t.HANG_UP): Step(s.ENDING, (a.SEND_BYE,)),
+        (s.CONFIRMED, t.BYE): Step(s.ENDED, (a.ANSWER_BYE, a.CLOSE, a.REPORT_BYE)),
+        (s.CONFIRMED, t.DIALOG_LOST): Step(s.ENDING, (a.SEND_BYE, a.REPORT_LOST)),
+        (s.ENDING, t.BYE): Step(s.ENDING, (a.ANSWER_BYE,)),
+        (s.ENDING, t.BYE_ANSWERED): Step(s.ENDED, (a.CLOSE,)),
+        (s.ENDING, t.LINGER): Step(s.TERMINATED, (a.CLOSE, a.FORGET)),
+        (s.ENDED, t.LINGER): Step(s.TERMINATED, (a.FORGET,)),
+    }
+    for state in (s.CONFIRMED, s.ENDING, s.ENDED):
+        # Every copy of the 2xx is acknowledged again, every other fork's 2xx acknowledged and hung up (13.2.2.4).
+        rows[state, t.SUCCESS_AGAIN] = Step(state, (a.RESEND_ACK,))
+        rows[state, t.SUCCESS_ELSEWHERE] = Step(state, (a.END_FORK,))
+    return Table(
+        name="call",
+        spec="RFC 3261 9, 12, 13, 15",
+        start=s.NEW,
+        ends=frozenset({s.TERMINATED}),
+        rows=rows,
+        timers={
+            s.CALLING: frozenset({t.RING_LIMIT}),
+            s.PROCEEDING: frozenset({t.RING_LIMIT}),
+            s.GIVING_UP: frozenset({t.ABANDON}),
+            s.CANCELLING: frozenset({t.ABANDON}),
+            s.INCOMING: frozenset({t.ANSWER_LIMIT}),
+            s.ANSWERED: frozenset({t.ABANDON}),
+            s.HANGING_UP: frozenset({t.ABANDON}),
+            s.ENDING: frozenset({t.LINGER}),
+            s.ENDED: frozenset({t.LINGER}),
+        },
+        # NEW is left by what makes the call; a conversation lasts as long as both sides like.
+        patient=frozenset({s.NEW, s.CONFIRMED}),
+    )
+
+
+CALL = _call_table()
+
+# -- offers within a call ---------------------------------------------------------------------------------------------
+
+
+class OfferState(Enum):
+    """Who has an offer under way. INITIAL and UNANSWERED are the first INVITE's own exchange."""
+
+    INITIAL = auto()
+    UNANSWERED = auto()
+    STABLE = auto()
+    HAVE_LOCAL = auto()
+    HAVE_REMOTE = auto()
+    ACCEPTED = auto()
+    CLOSED = auto()
+
+
+class OfferTrigger(Enum):
+    """What can happen to offers; LOCAL_* are our side's wishes."""
+
+    INVITED = auto()
+    ANSWERED = auto()
+    ESTABLISHED = auto()
+    LOCAL_OFFER = auto()
+    LOCAL_ACCEPT = auto()
+    LOCAL_ACCEPT_UPDATE = auto()
+    LOCAL_REFUSE = auto()
+    REMOTE_OFFER = auto()
+    REMOTE_ACCEPT = auto()
+    REMOTE_REFUSE = auto()
+    REMOTE_CANCEL = auto()
+    CHALLENGE = auto()
+    ACK = auto()
+    ACK_WITH_ANSWER = auto()
+    CALL_ENDED = auto()
+    OFFER_LIMIT = auto()
+
+
+class OfferAction(Enum):
+    """What is done about an offer."""
+
+    SEND_OFFER = auto()
+    AUTHORIZE = auto()
+    SEND_ACCEPTANCE = auto()
+    SEND_UPDATE_ACCEPTANCE = auto()
+    SEND_REFUSAL = auto()
+    SEND_FAILURE = auto()
+    SEND_TERMINATED = auto()
+    REFUSE_GLARE = auto()
+    REFUSE_PENDING = auto()
+    REPORT_OFFER = auto()
+    REPORT_ANSWERED = auto()
+    REPORT_REFUSED = auto()
+    REPORT_GLARE = auto()
+    REPORT_TIMEOUT = auto()
+
+
+def _offer_table() -> Table[OfferState, OfferTrigger, OfferAction]:
+    s, t, a = OfferState, OfferTrigger, OfferAction
+    rows = {
+        (s.INITIAL, t.INVITED): Step(s.UNANSWERED),
+        (s.INITIAL, t.ESTABLISHED): Step(s.STABLE),
+        (s.INITIAL, t.REMOTE_OFFER): Step(s.INITIAL, (a.REFUSE_GLARE,)),  # RFC 3311 5.2
+        (s.UNANSWERED, t.ANSWERED): Step(s.INITIAL),
+        (s.UNANSWERED, t.REMOTE_OFFER): Step(s.UNANSWERED, (a.REFUSE_PENDING,)),  # 14.2
+        (s.STABLE, t.LOCAL_OFFER): Step(s.HAVE_LOCAL, (a.SEND_OFFER,)),
+        (s.STABLE, t.REMOTE_OFFER): Step(s.HAVE_REMOTE, (a.REPORT_OFFER,)),
+        (s.HAVE_LOCAL, t.CHALLENGE): Step(s.HAVE_LOCAL, (a.AUTHORIZE,)),
+        (s.HAVE_LOCAL, t.REMOTE_ACCEPT): Step(s.STABLE, (a.REPORT_ANSWERED,)),
+        (s.HAVE_LOCAL, t.REMOTE_REFUSE): Step(s.STABLE, (a.REPORT_REFUSED,)),
+        (s.HAVE_LOCAL, t.OFFER_LIMIT): Step(s.STABLE, (a.REPORT_TIMEOUT,)),
+        (s.HAVE_LOCAL, t.REMOTE_OFFER): Step(s.HAVE_LOCAL, (a.REFUSE_GLARE,)),  # 14.2
+        (s.HAVE_REMOTE, t.LOCAL_ACCEPT): Step(s.ACCEPTED, (a.SEND_ACCEPTANCE,)),
+        (s.HAVE_REMOTE, t.LOCAL_ACCEPT_UPDATE): Step(s.STABLE, (a.SEND_UPDATE_ACCEPTANCE,)),
+        (s.HAVE_REMOTE, t.LOCAL_REFUSE): Step(s.STABLE, (a.SEND_REFUSAL,)),
+        (s.HAVE_REMOTE, t.REMOTE_CANCEL): Step(s.STABLE, (a.SEND_TERMINATED,)),
+        (s.HAVE_REMOTE, t.REMOTE_OFFER): Step(s.HAVE_REMOTE, (a.REFUSE_PENDING,)),
+        (s.HAVE_REMOTE, t.OFFER_LIMIT): Step(s.STABLE, (a.SEND_FAILURE,)),
+        (s.HAVE_REMOTE, t.CALL_ENDED): Step(s.CLOSED, (a.SEND_TERMINATED,)),  # 15.1.2
+        # Our 2xx to a re-INVITE waits for its ACK; the pending-ack machine resends it, and ends the call without one.
+        (s.ACCEPTED, t.ACK): Step(s.STABLE),
+        (s.ACCEPTED, t.ACK_WITH_ANSWER): Step(s.STABLE, (a.REPORT_ANSWERED,)),
+        (s.ACCEPTED, t.REMOTE_OFFER): Step(s.ACCEPTED, (a.REFUSE_GLARE,)),
+        (s.ACCEPTED, t.OFFER_LIMIT): Step(s.STABLE),
+    }
+    for state in (s.INITIAL, s.UNANSWERED, s.STABLE, s.HAVE_LOCAL, s.ACCEPTED):
+        rows[state, t.CALL_ENDED] = Step(s.CLOSED)
+    for state in (s.INITIAL, s.UNANSWERED, s.HAVE_LOCAL, s.HAVE_REMOTE, s.ACCEPTED):
+        rows[state, t.LOCAL_OFFER] = Step(state, (a.REPORT_GLARE,))
+    waiting = frozenset({t.OFFER_LIMIT})
+    return Table(
+        name="offer",
+        spec="RFC 3261 14, RFC 3264 4, RFC 3311",
+        start=s.INITIAL,
+        ends=frozenset({s.CLOSED}),
+        rows=rows,
+        timers={s.HAVE_LOCAL: waiting, s.HAVE_REMOTE: waiting, s.ACCEPTED: waiting},
+        # The call machine bounds the first exchange; between offers there is nothing to wait for.
+        patient=frozenset({s.INITIAL, s.UNANSWERED, s.STABLE}),
+    )
+
+
+OFFER = _offer_table()

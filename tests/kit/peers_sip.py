@@ -1,0 +1,188 @@
+"""Two SIP endpoints joined by a list instead of a network, and one endpoint against raw messages. No Trio."""
+
+from __future__ import annotations
+
+import math
+import random
+
+import attrs
+
+from rustpbx.core import Address, Tick
+from rustpbx.sip.encoder import encode_message
+from rustpbx.sip.endpoint import Endpoint, EndpointConfig
+from rustpbx.sip.events import Credentials, Effect, Emit, Fact, Input, Received, Send, SendInvite, Wish
+from rustpbx.sip.message import Lines, Message, NameAddr, Request, Response
+from rustpbx.sip.parser import parse_message
+from rustpbx.sip.uri import Uri, parse_uri
+
+ALICE: Address = ("192.0.2.1", 5060)
+BOB: Address = ("192.0.2.2", 5060)
+OFFER = b"v=0\r\no=- 1 1 IN IP4 192.0.2.1\r\ns=-\r\nt=0 0\r\n"
+ANSWER = b"v=0\r\no=- 2 2 IN IP4 192.0.2.2\r\ns=-\r\nt=0 0\r\n"
+LEG = "call-1"
+
+
+def invite_wish(
+    leg: str = LEG,
+    *,
+    credentials: Credentials | None = None,
+    headers: Lines = (),
+    contact: Uri | None = None,
+    destination: Address | None = None,
+) -> SendInvite:
+    """Alice calls Bob."""
+    return SendInvite(
+        leg=leg,
+        caller=NameAddr(parse_uri("sip:alice@192.0.2.1")),
+        callee=parse_uri("sip:bob@192.0.2.2"),
+        body=OFFER,
+        local_host=ALICE[0],
+        credentials=credentials,
+        headers=headers,
+        contact=contact,
+        destination=destination,
+    )
+
+
+@attrs.frozen
+class Packet:
+    """A datagram under way."""
+
+    data: bytes
+    source: Address
+    destination: Address
+
+    @property
+    def message(self) -> Request | Response:
+        """What it says."""
+        return parse_message(self.data)
+
+    @property
+    def title(self) -> str:
+        """`INVITE` or `180 INVITE`."""
+        return title(self.message)
+
+
+def title(message: Message) -> str:
+    """The method of a request, status and method of a response."""
+    if isinstance(message, Response):
+        return f"{message.status} {message.cseq.method}"
+    return message.cseq.method
+
+
+class Side:
+    """One endpoint and what it said."""
+
+    def __init__(self, address: Address, seed: int, config: EndpointConfig | None = None) -> None:
+        self.address = address
+        self.endpoint = Endpoint(config or EndpointConfig(port=address[1]), random.Random(seed))
+        self.facts: list[Fact] = []
+
+    def handle(self, what: Input | Tick, now: float) -> list[Packet]:
+        """Feed the endpoint; its facts are kept, its datagrams returned."""
+        return self.perform(self.endpoint.handle(what, now))
+
+    def perform(self, effects: list[Effect]) -> list[Packet]:
+        """Sort effects into facts and datagrams."""
+        self.facts += [effect.fact for effect in effects if isinstance(effect, Emit)]
+        return [Packet(e.data, self.address, e.destination) for e in effects if isinstance(e, Send)]
+
+
+class Pair:
+    """Alice and Bob, a wire, and a time that only tests move."""
+
+    def __init__(self, seed: int = 0, config: EndpointConfig | None = None) -> None:
+        self.now = 0.0
+        self.alice = Side(ALICE, seed, config)
+        self.bob = Side(BOB, seed + 1, config)
+        self.wire: list[Packet] = []
+        self.seen: list[str] = []
+
+    def wish(self, side: Side, wish: Wish) -> None:
+        """Let a side wish for something."""
+        self._put(side.handle(wish, self.now))
+
+    def deliver(self, packet: Packet) -> None:
+        """Hand a datagram to whoever owns its destination; nobody does: it is lost."""
+        for side in (self.alice, self.bob):
+            if packet.destination == side.address:
+                self._put(side.handle(Received(packet.data, packet.source, side.address[0]), self.now))
+
+    def settle(self) -> None:
+        """Deliver in order until the wire is empty."""
+        while self.wire:
+            self.deliver(self.wire.pop(0))
+
+    def drop(self) -> list[str]:
+        """Lose everything on the wire; what it was."""
+        lost = [packet.title for packet in self.wire]
+        self.wire.clear()
+        return lost
+
+    def advance(self, seconds: float, *, settle: bool = True) -> None:
+        """Let time pass, with a tick at each deadline on the way."""
+        end = self.now + seconds
+        while self.deadline() <= end:
+            self.now = max(self.now, self.deadline())
+            self.tick()
+            if settle:
+                self.settle()
+        self.now = end
+
+    def deadline(self) -> float:
+        """The earliest deadline of both sides."""
+        return min(side.endpoint.deadline().at for side in (self.alice, self.bob))
+
+    def tick(self) -> None:
+        """Tell both sides that time has passed."""
+        for side in (self.alice, self.bob):
+            self._put(side.handle(Tick(), self.now))
+
+    def jump(self) -> None:
+        """Go to the next deadline."""
+        if self.deadline() < math.inf:
+            self.now = max(self.now, self.deadline())
+            self.tick()
+
+    def _put(self, packets: list[Packet]) -> None:
+        self.wire += packets
+        self.seen += [f"{'>' if p.source == ALICE else '<'} {p.title}" for p in packets]
+
+
+class Lone:
+    """One endpoint (Bob) against hand-made messages from `peer`, which may be any address."""
+
+    def __init__(self, config: EndpointConfig | None = None, peer: Address = ALICE) -> None:
+        self.now = 0.0
+        self.side = Side(BOB, 7, config)
+        self.peer = peer
+
+    @property
+    def facts(self) -> list[Fact]:
+        """Everything told so far."""
+        return self.side.facts
+
+    def send(self, what: Message | bytes | str) -> list[Packet]:
+        """Give the endpoint a message; what it sends at once."""
+        match what:
+            case bytes():
+                data = what
+            case str():
+                data = what.replace("\n", "\r\n").encode()
+            case _:
+                data = encode_message(what)
+        return self.side.handle(Received(data, self.peer, BOB[0]), self.now)
+
+    def wish(self, wish: Wish) -> list[Packet]:
+        """Let the session wish for something."""
+        return self.side.handle(wish, self.now)
+
+    def wait(self, seconds: float) -> list[tuple[float, Packet]]:
+        """Let time pass; what was sent, and when."""
+        end = self.now + seconds
+        sent: list[tuple[float, Packet]] = []
+        while self.side.endpoint.deadline().at <= end:
+            self.now = max(self.now, self.side.endpoint.deadline().at)
+            sent += [(self.now, packet) for packet in self.side.handle(Tick(), self.now)]
+        self.now = end
+        return sent
