@@ -14,6 +14,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 import attrs
 import trio
 
+from rustpbx import __version__
 from rustpbx.control.access import Access
 from rustpbx.control.server import DEFAULT_ICE_SERVERS, HttpConfig, serve_http
 from rustpbx.control.webhook import Webhook
@@ -30,7 +31,7 @@ from rustpbx.settings import Config, IceServer, UaConfig
 from rustpbx.shell.clock import Clock, TrioClock
 from rustpbx.shell.network import Network, RealNetwork
 from rustpbx.shell.offload import Offload
-from rustpbx.shell.workers import PoolSpec, open_workers
+from rustpbx.shell.workers import PoolSpec, Workers, open_workers
 from rustpbx.sip.endpoint import EndpointConfig
 from rustpbx.sip.shell.stack import Stack
 from rustpbx.speech import local
@@ -70,7 +71,6 @@ class Server:
     registry: Registry
     plane: Plane
     stack: Stack | None
-    speech: SpeechServices
 
     async def shutdown(self, patience: float = GRACE) -> None:
         """Refuse new calls and end the running ones, each with its BYE and its `hangup` event."""
@@ -88,7 +88,7 @@ async def open_server(config: Config, outside: Outside) -> AsyncIterator[Server]
         if config.ua is not None:
             stack = _stack(config, config.ua, outside)
             sip = await nursery.start(stack.run)
-        plane = Plane(outside.ports, outside.clock, _plane_config(config), outside.rng)
+        plane = Plane(outside.ports, outside.clock, _plane_config(config, outside), outside.rng)
         await nursery.start(plane.run)
         services = await _services(config, outside, plane, stack, exits)
         ua = config.ua or UaConfig()
@@ -104,9 +104,7 @@ async def open_server(config: Config, outside: Outside) -> AsyncIterator[Server]
         http = await nursery.start(
             serve_http, _http_config(config), outside.network, registry, Access.from_config(config), outside.clock
         )
-        server = Server(
-            config=config, http=http, sip=sip, registry=registry, plane=plane, stack=stack, speech=services.speech
-        )
+        server = Server(config=config, http=http, sip=sip, registry=registry, plane=plane, stack=stack)
         try:
             yield server
         finally:
@@ -136,32 +134,37 @@ async def _services(
         fetcher=Fetcher(guarded, outside.offload, config.media_cache_path, policy),
         speech=SpeechServices(offload=outside.offload, network=outside.network, client=client, guarded=guarded),
         stack=stack,
-        announcer=Webhook(client, handler, outside.clock) if handler is not None else None,
+        announcer=Webhook(client, handler, outside.clock, secret=handler.secret) if handler is not None else None,
     )
 
 
 def _stack(config: Config, ua: UaConfig, outside: Outside) -> Stack:
     endpoint = EndpointConfig(
-        **({"user_agent": ua.useragent} if ua.useragent else {}), port=ua.udp_port, callid_suffix=ua.callid_suffix
+        user_agent=ua.useragent or f"rustpbx/{__version__}", port=ua.udp_port, callid_suffix=ua.callid_suffix
     )
     return Stack(
         endpoint,
         outside.network,
         outside.clock,
-        host=ua.addr,
+        host=_bind_host(ua, outside),
         port=ua.udp_port,
         external_ip=config.external_ip,
         rng=outside.rng,
     )
 
 
-def _plane_config(config: Config) -> PlaneConfig:
+def _plane_config(config: Config, outside: Outside) -> PlaneConfig:
     return PlaneConfig(
-        host=config.ua.addr if config.ua else "127.0.0.1",
+        host=_bind_host(config.ua, outside) if config.ua else "127.0.0.1",
         first_port=config.rtp_start_port,
         last_port=config.rtp_end_port,
         max_calls=config.max_calls,
     )
+
+
+def _bind_host(ua: UaConfig, outside: Outside) -> str:
+    """An empty address is that of the default route, asked for by an address nobody has (TEST-NET-1)."""
+    return ua.addr or outside.network.source_for("192.0.2.1")
 
 
 def _http_config(config: Config) -> HttpConfig:
@@ -192,17 +195,17 @@ async def run_server(config: Config) -> None:
         with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
             async with open_server(config, outside) as server:
                 _say_hello(server)
-                nursery.start_soon(_warm_up, server.speech)
+                nursery.start_soon(_warm_up, offload)
                 async for received in signals:
                     log.info("%s: ending the calls and stopping", signal.Signals(received).name)
                     break
         nursery.cancel_scope.cancel()
 
 
-async def _warm_up(speech: SpeechServices) -> None:
+async def _warm_up(workers: Workers) -> None:
     """Load the embedded models before the first call needs them."""
     try:
-        await local.warm_up(speech.offload)
+        await local.warm_up(workers)
     except SpeechError as problem:
         log.info("no embedded speech: %s", problem)
     except RustpbxError as problem:

@@ -24,6 +24,10 @@ class Attachment(Protocol):
         """What to send, in order. It ends after the last event; then the socket is closed normally."""
         ...
 
+    def upgraded(self) -> None:
+        """The socket is up."""
+        ...
+
     def command(self, command: Command) -> None:
         """The agent said this."""
         ...

@@ -140,6 +140,7 @@ async def serve_agent(
                     patience=patience,
                     scope=nursery.cancel_scope,
                 )
+                attachment.upgraded()
                 nursery.start_soon(conversation.read)
                 if ping_interval:
                     nursery.start_soon(conversation.ping, ping_interval)
@@ -183,7 +184,6 @@ class _Conversation:
         if self.ended:
             return
         self.ended = True
-        _LOG.info("agent of %s lost: %s", self._attachment.session_id, cause)
         self._attachment.lost(cause)
         self._scope.cancel()
 

@@ -494,5 +494,11 @@ def test_nothing_is_said_after_the_end() -> None:
     """Late facts and commands change nothing and tell nothing."""
     bench = answered_incoming()
     bench.give(sip.ByeReceived("s1"))
-    late = [commands.Tts(text="x"), ACCEPT, sip.ByeReceived("s1"), effects.AgentGone("x"), effects.TrackPlayedOut(1)]
+    late: list[effects.Input] = [
+        commands.Tts(text="x"),
+        ACCEPT,
+        sip.ByeReceived("s1"),
+        effects.AgentGone("x"),
+        effects.TrackPlayedOut(1),
+    ]
     assert bench.give(*late) == []

@@ -93,6 +93,27 @@ class Source:
             self._spooled += short
         self.refill()
 
+    def cut(self, at: int) -> None:
+        """Drop what lies after the first `at` milliseconds written, whatever of it has not been sent; then `finish`."""
+        if self._stopped or self._finished:
+            return
+        bank, slot = self._bank, self._slot
+        surplus = max(0, self._written - at * self.rate // 1000)
+        if surplus > self._spooled:
+            frames = min((surplus - self._spooled) // FRAME, int(bank.playout_count[slot]))
+            bank.playout_count[slot] -= frames
+            self._written -= frames * FRAME
+            surplus = self._spooled
+        kept = self._spooled - surplus
+        piece = self._cut(kept) if kept else None
+        self._written -= surplus
+        self._spool.clear()
+        self._spooled = kept
+        if piece is not None:
+            self._spool.append(piece)
+        self._room.set()
+        self.finish()
+
     async def ended(self) -> None:
         """Wait until the last frame is sent, or the source is stopped."""
         await self._ended.wait()

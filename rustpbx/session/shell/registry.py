@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import random
 import uuid
+from collections import Counter
 
 import trio
 
@@ -106,7 +107,7 @@ class Registry:
     def health(self) -> Health:
         """The numbers of `/health`."""
         stack = self._services.stack
-        counters = stack.counters if stack is not None else {}
+        counters = stack.counters if stack is not None else Counter[str]()
         return Health(
             status="draining" if self._draining else "running",
             started_at=self._started_at,
@@ -114,11 +115,11 @@ class Registry:
             total=self._total,
             failed=self._failed,
             runnings=len(self._calls),
-            transactions_running=counters.get("transactions_running", 0),
-            transactions_finished=counters.get("transactions_finished", 0),
-            transactions_waiting_ack=counters.get("transactions_waiting_ack", 0),
+            transactions_running=counters["transactions_running"],
+            transactions_finished=counters["transactions_finished"],
+            transactions_waiting_ack=counters["transactions_waiting_ack"],
             pending=sum(call.core.pending for call in self._calls.values()),
-            dialogs=counters.get("dialogs", 0),
+            dialogs=counters["dialogs"],
         )
 
     # -- calls ------------------------------------------------------------------------------------------------------
