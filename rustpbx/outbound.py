@@ -89,6 +89,7 @@ def open_guarded_client(
 
 async def download(client: httpx.AsyncClient, url: str, policy: OutboundPolicy) -> Download:
     """GET `url` with a guarded client, within the policy's time. Raises `PolicyError` and `httpx.HTTPError`."""
+    check_url(url)  # before httpx takes a URL without a host for a relative one
     try:
         with trio.fail_after(policy.timeout):
             async with client.stream("GET", url) as response:
@@ -97,8 +98,6 @@ async def download(client: httpx.AsyncClient, url: str, policy: OutboundPolicy) 
         raise PolicyError(f"{url}: took longer than {policy.timeout:g} s") from None
     except httpx.TooManyRedirects:
         raise PolicyError(f"{url}: more than {MAX_REDIRECTS} redirects") from None
-    except httpx.InvalidURL as error:
-        raise PolicyError(f"{url}: not a valid URL: {error}") from None
     return Download(str(response.url), response.status_code, response.headers.get("content-type", ""), body)
 
 
@@ -114,6 +113,8 @@ def check_url(url: httpx.URL | str) -> None:
         raise PolicyError("a URL with a user name or password is not allowed")
     if not parsed.host:
         raise PolicyError("a URL without a host is not allowed")
+    if not 1 <= (parsed.port or 80) <= 65535 or parsed.port == 0:
+        raise PolicyError(f"there is no port {parsed.port}")
 
 
 def check_address(address: str, policy: OutboundPolicy) -> None:
@@ -185,8 +186,15 @@ class _Stream(httpcore.AsyncNetworkStream):
 
     def __init__(self, stream: trio.abc.Stream) -> None:
         self._stream = stream
+        self._refused: PolicyError | None = None
+
+    def refuse(self, error: PolicyError) -> None:
+        """Nothing more is to be read here: the next `read` raises `error`."""
+        self._refused = error
 
     async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:  # noqa: ASYNC109 - httpcore's API
+        if self._refused is not None:
+            raise self._refused
         with _operation(timeout, httpcore.ReadTimeout, httpcore.ReadError):
             return bytes(await self._stream.receive_some(max_bytes))
         raise AssertionError  # the block returns or raises
@@ -321,9 +329,19 @@ class _Body(httpx.AsyncByteStream):
         with _httpx_errors():
             async for part in self._response.aiter_stream():
                 total += len(part)
-                if total > self._limit:
-                    raise PolicyError(f"the response is larger than {self._limit} bytes")
-                yield part
+                if total <= self._limit:
+                    yield part
+                    continue
+                # Raised from below, by the next read, the error ends httpcore's generators on its way; raised here it
+                # would leave them to the garbage collector.
+                stream = self._response.extensions.get("network_stream")
+                if isinstance(stream, _Stream):
+                    stream.refuse(self._too_large())
+        if total > self._limit:
+            raise self._too_large()
+
+    def _too_large(self) -> PolicyError:
+        return PolicyError(f"the response is larger than {self._limit} bytes")
 
     async def aclose(self) -> None:
         await self._response.aclose()

@@ -1,11 +1,10 @@
-"""The model files that come inside packages: found, checked against their hash, loaded with one thread each."""
+"""The model files that come inside packages: found and checked against their hash."""
 
 from __future__ import annotations
 
 import hashlib
 import importlib.util
 from pathlib import Path
-from typing import Any
 
 from rustpbx.errors import SpeechError
 
@@ -32,14 +31,3 @@ def checked(folder: Path, file: tuple[str, str]) -> bytes:
     if found != wanted:
         raise SpeechError(f"local speech: {name} is not the file that was tested (SHA-256 {found[:16]}...)")
     return data
-
-
-def session(model: bytes) -> Any:
-    """An onnxruntime session on one thread: workers are many, cores are few."""
-    import onnxruntime  # noqa: PLC0415 - part of the `local` extra, and only workers load it
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    options.inter_op_num_threads = 1
-    options.log_severity_level = 3
-    return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
