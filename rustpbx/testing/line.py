@@ -1,0 +1,318 @@
+"""The audio side of a test phone's call: one RTP socket, a frame sent every 20 ms, everything heard kept.
+
+A phone may be simple: it has a task per call, no jitter buffer and no concealment. What it heard is laid out by RTP
+time afterwards, so a recording is sample-exact whatever order the packets came in.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import deque
+from collections.abc import Callable, Iterator
+
+import attrs
+import numpy as np
+import trio
+
+from rustpbx.errors import MediaError
+from rustpbx.media.codec.g711 import LAWS, Law
+from rustpbx.media.dtmf import DigitPacket, DigitReceiver, digit_packets
+from rustpbx.media.events import Codec, Direction, MediaFormat, Pcm
+from rustpbx.media.rtp import RtpPacket, build_rtp, is_rtcp, parse_rtp
+from rustpbx.media.seq import extend
+from rustpbx.shell.network import Datagrams
+
+RATE = 8000
+FRAME = 160  # samples: 20 ms
+LOUD = 500  # a frame with a larger sample is sound: about -36 dBFS
+FARTHEST = 5 * RATE  # a timestamp that jumps farther than this from the arrival begins anew there
+KEPT = 30_000  # packets remembered of each kind: ten minutes
+
+STATIC = {0: Codec.PCMU, 8: Codec.PCMA}
+SENDING = frozenset({Direction.SENDRECV, Direction.SENDONLY})
+
+
+@attrs.frozen
+class Heard:
+    """One audio packet that arrived. `position` is its first sample's place in the recording, by RTP time."""
+
+    at: float
+    position: int
+    packet: RtpPacket
+    pcm: Pcm = attrs.field(eq=False, repr=False)
+
+    @property
+    def loud(self) -> bool:
+        """Whether it holds sound."""
+        return bool(len(self.pcm)) and int(np.abs(self.pcm.astype(np.int32)).max()) > LOUD
+
+
+@attrs.frozen
+class Spoken:
+    """When something was said: the first packet left, and the end of the last one's 20 ms."""
+
+    started_at: float
+    ended_at: float
+
+
+@attrs.define(eq=False)
+class _Job:
+    """Something to send: audio frames or the packets of a key press, and when it was done."""
+
+    frames: deque[Pcm | DigitPacket]
+    done: trio.Event = attrs.field(factory=trio.Event)
+    started_at: float | None = None
+    ended_at: float = 0.0
+
+
+@attrs.define
+class _Stream:
+    """Where one SSRC's timestamps lie in the recording."""
+
+    timestamp: int
+    position: int
+
+
+class AudioLine:
+    """RTP of one call. `run` it for the length of the call; `agree` tells it the negotiated format.
+
+    `loud_at` is when sound last arrived. `digits` are the DTMF digits heard, `rtcp` the raw RTCP packets.
+    """
+
+    def __init__(self, socket: Datagrams, rng: random.Random, *, sends_silence: bool = True) -> None:
+        self.ssrc = rng.getrandbits(32)
+        self.format: MediaFormat | None = None
+        self.heard: deque[Heard] = deque(maxlen=KEPT)
+        self.digits: list[str] = []
+        self.rtcp: deque[bytes] = deque(maxlen=1000)
+        self.packets_sent = 0
+        self.loud_at = float("-inf")
+        self._socket = socket
+        self._sockets = {socket}
+        self._sends_silence = sends_silence
+        self._sequence = rng.getrandbits(16)
+        self._timestamp = rng.getrandbits(32)
+        self._first_timestamp = self._timestamp
+        self._sent: deque[tuple[int, Pcm]] = deque(maxlen=KEPT)
+        self._jobs: deque[_Job] = deque()
+        self._press_timestamp = 0
+        self._marker = True
+        self._digits = DigitReceiver()
+        self._streams: dict[int, _Stream] = {}
+        self._first_at: float | None = None
+        self._news = trio.lowlevel.ParkingLot()
+        self._nursery: trio.Nursery | None = None
+        self._closed = False
+
+    @property
+    def port(self) -> int:
+        """The RTP port we receive on."""
+        return self._socket.address[1]
+
+    def agree(self, media: MediaFormat) -> None:
+        """Send and receive as agreed, from now on."""
+        self.format = media
+
+    def move(self, socket: Datagrams) -> None:
+        """Use another port from now on; what still comes to the old one is heard too."""
+        self._socket = socket
+        self._sockets.add(socket)
+        if self._nursery is not None:
+            self._nursery.start_soon(self._receive_from, socket)
+
+    async def run(self) -> None:
+        """Send and receive until cancelled; gives the ports back."""
+        try:
+            async with trio.open_nursery() as nursery:
+                self._nursery = nursery
+                for socket in self._sockets:
+                    nursery.start_soon(self._receive_from, socket)
+                nursery.start_soon(self._send)
+        finally:
+            self.close()
+
+    def close(self) -> None:
+        """Give the ports back; what waits to be said is given up. Idempotent."""
+        self._closed = True
+        self._news.unpark_all()
+        for socket in self._sockets:
+            socket.close()
+        while self._jobs:
+            self._jobs.popleft().done.set()
+
+    # -- saying -------------------------------------------------------------------------------------------------
+
+    async def say(self, pcm: Pcm) -> Spoken:
+        """Queue 8 kHz samples and wait until they are sent; the last frame is filled up with silence.
+
+        Raises `MediaError` if the call ends first.
+        """
+        padded = np.pad(pcm, (0, -len(pcm) % FRAME))
+        return await self._finish(_Job(deque(padded.reshape(-1, FRAME))))
+
+    async def press(self, digit: str, duration: int = 100) -> Spoken:
+        """Queue one key press of `duration` ms (RFC 4733) and wait until it is sent. Raises `MediaError`."""
+        if self.format is None or self.format.send_dtmf_pt is None:
+            raise MediaError("telephone-event was not agreed")
+        return await self._finish(_Job(deque(digit_packets(digit, duration=duration))))
+
+    async def _finish(self, job: _Job) -> Spoken:
+        if not job.frames:
+            now = trio.current_time()
+            return Spoken(now, now)
+        self._jobs.append(job)
+        try:
+            await job.done.wait()
+        finally:
+            if job in self._jobs:
+                self._jobs.remove(job)  # cancelled: say no more of it
+        if job.started_at is None or job.frames:
+            raise MediaError("the call ended before it was said")
+        return Spoken(job.started_at, job.ended_at)
+
+    async def _send(self) -> None:
+        """A frame each 20 ms on an absolute schedule, so that lateness does not add up."""
+        due = trio.current_time()
+        while True:
+            await self._send_frame()
+            while self._jobs and not self._jobs[0].frames:
+                self._jobs.popleft().done.set()
+            self._timestamp = (self._timestamp + FRAME) & 0xFFFFFFFF
+            due += FRAME / RATE
+            await trio.sleep_until(due)
+
+    async def _send_frame(self) -> None:
+        media = self.format
+        if media is None or media.direction not in SENDING:
+            self._marker = True
+            return
+        item = self._next()
+        if isinstance(item, DigitPacket):
+            if item.marker:
+                self._press_timestamp = self._timestamp
+            if media.send_dtmf_pt is not None:
+                packet = self._packet(media.send_dtmf_pt, self._press_timestamp, item.payload, marker=item.marker)
+                await self._socket.send(packet, media.remote)
+            return
+        if item is None and not self._sends_silence:
+            self._marker = True
+            return
+        law = LAWS[media.codec]
+        codes = law.encode(np.zeros(FRAME, np.int16) if item is None else item)
+        self._sent.append(((self._timestamp - self._first_timestamp) & 0xFFFFFFFF, law.decode(codes)))
+        packet = self._packet(media.send_pt, self._timestamp, codes.tobytes(), marker=self._marker)
+        self._marker = False
+        await self._socket.send(packet, media.remote)
+
+    def _next(self) -> Pcm | DigitPacket | None:
+        if not self._jobs:
+            return None
+        job, now = self._jobs[0], trio.current_time()
+        if job.started_at is None:
+            job.started_at = now
+        item = job.frames.popleft()
+        if not job.frames:
+            job.ended_at = now + FRAME / RATE
+        return item
+
+    def _packet(self, payload_type: int, timestamp: int, payload: bytes, *, marker: bool) -> bytes:
+        packet = RtpPacket(
+            payload_type=payload_type,
+            sequence=self._sequence,
+            timestamp=timestamp,
+            ssrc=self.ssrc,
+            payload=payload,
+            marker=marker,
+        )
+        self._sequence = (self._sequence + 1) & 0xFFFF
+        self.packets_sent += 1
+        return build_rtp(packet)
+
+    def said(self) -> Pcm:
+        """All audio sent so far as the peer decodes it, silences included, aligned by RTP time."""
+        return _laid_out(self._sent)
+
+    # -- hearing ------------------------------------------------------------------------------------------------
+
+    async def _receive_from(self, socket: Datagrams) -> None:
+        try:
+            while True:
+                data, _ = await socket.receive()
+                self._receive(data, trio.current_time())
+        except trio.ClosedResourceError:
+            return
+
+    def _receive(self, data: bytes, now: float) -> None:
+        if is_rtcp(data):
+            self.rtcp.append(data)
+            return
+        packet = parse_rtp(data)
+        if packet is None:
+            return
+        codec = STATIC.get(packet.payload_type)
+        if self.format is not None and packet.payload_type == self.format.receive_pt:
+            codec = self.format.codec
+        if codec is not None:
+            self._receive_audio(packet, LAWS[codec], now)
+        elif self.format is not None and packet.payload_type == self.format.receive_dtmf_pt:
+            digit = self._digits.receive(packet.ssrc, packet.timestamp, packet.payload)
+            if digit is not None:
+                self.digits.append(digit)
+        self._news.unpark_all()
+
+    def _receive_audio(self, packet: RtpPacket, law: Law, now: float) -> None:
+        pcm = law.decode(np.frombuffer(packet.payload, np.uint8))
+        heard = Heard(now, self._position(packet, now), packet, pcm)
+        self.heard.append(heard)
+        if heard.loud:
+            self.loud_at = now
+
+    def _position(self, packet: RtpPacket, now: float) -> int:
+        if self._first_at is None:
+            self._first_at = now
+        by_arrival = round((now - self._first_at) * RATE)
+        stream = self._streams.get(packet.ssrc)
+        if stream is not None:
+            timestamp = extend(packet.timestamp, stream.timestamp, 32)
+            position = stream.position + timestamp - stream.timestamp
+            if abs(position - by_arrival) < FARTHEST:
+                return position
+        self._streams[packet.ssrc] = _Stream(packet.timestamp, by_arrival)
+        return by_arrival
+
+    def hear(self) -> Pcm:
+        """Everything heard so far at 8 kHz, from the first packet on, aligned by RTP time; gaps are silence."""
+        return _laid_out((heard.position, heard.pcm) for heard in self.heard)
+
+    async def sound(self, after: float = float("-inf")) -> float:
+        """Wait for sound that arrives after the time `after`; when it arrived."""
+        for heard in self.heard:
+            if heard.at > after and heard.loud:
+                return heard.at
+        await self.until(lambda: self.loud_at > after)
+        return self.loud_at
+
+    async def hush(self, seconds: float = 0.8, after: float = float("-inf")) -> float:
+        """Wait for sound after `after` and then for `seconds` without any; when the last of it arrived."""
+        await self.sound(after)
+        while True:
+            last = self.loud_at
+            with trio.move_on_at(last + seconds):
+                await self.sound(last)
+            if self.loud_at == last:
+                return last
+
+    async def until(self, condition: Callable[[], bool]) -> None:
+        """Wait until `condition()` holds; asked again with each packet that arrives. `MediaError` if the call ends."""
+        while not condition():
+            if self._closed:
+                raise MediaError("the call ended")
+            await self._news.park()
+
+
+def _laid_out(pieces: Iterator[tuple[int, Pcm]] | deque[tuple[int, Pcm]]) -> Pcm:
+    placed = [(max(0, position), pcm) for position, pcm in pieces]
+    recording = np.zeros(max((position + len(pcm) for position, pcm in placed), default=0), np.int16)
+    for position, pcm in placed:
+        recording[position : position + len(pcm)] = pcm
+    return recording
