@@ -123,6 +123,7 @@ _PARSE: dict[type, dict[str, values.Parse[Any]]] = {
         "method": values.one_of("POST", "PUT", "GET", aliases={"post": "POST", "put": "PUT", "get": "GET"}),
         "headers": values.header_pairs,
         "timeout": values.duration,
+        "secret": values.token,
     },
     RegisterUser: {"server": values.filled, "username": values.filled},
     Credential: {"username": values.filled},

@@ -47,7 +47,9 @@ class HandlerConfig:
     method: str = "POST"
     headers: tuple[tuple[str, str], ...] = attrs.field(default=(), repr=False)
     timeout: float = 8.0
-    """Seconds for one target to answer."""
+    """Seconds for the targets to answer, all of them together."""
+    secret: str = attrs.field(default="", repr=False)
+    """Signs the requests (`rustpbx.control.webhook.Webhook`); empty: unsigned."""
 
 
 @attrs.frozen(kw_only=True)

@@ -96,6 +96,7 @@ KEYS = [
     Key("ua.handler.urls", ["http://b/"], ("http://b/",), [], "must not be empty"),
     Key("ua.handler.method", "put", "PUT", "FETCH", "must be one of POST, PUT, GET"),
     Key("ua.handler.headers", [["A", "b"]], (("A", "b"),), [["A"]], "expected a name and a value"),
+    Key("ua.handler.secret", "12345678", "12345678", "short", "a token has at least 8 visible ASCII characters"),
     Key("ua.handler.timeout", 5, 5.0, "61s", "must not be longer than accept_timeout (60 s)"),
     Key("ua.register_users.server", "sip:a:5070", "sip:a:5070", "", "must not be empty"),
     Key("ua.register_users.username", "1002", "1002", 1002, "expected a string"),

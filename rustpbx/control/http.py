@@ -255,8 +255,8 @@ class HttpConnection:
         return True
 
     async def linger(self) -> None:
-        """Let the peer read the last response: closing on a body that still comes in would reset the connection."""
-        if self._body_done or not isinstance(self._stream, trio.abc.HalfCloseableStream):
+        """Let the peer read the last response: closing while it still sends would reset the connection."""
+        if (self._body_done and not self._spoiled) or not isinstance(self._stream, trio.abc.HalfCloseableStream):
             return
         with trio.move_on_after(LINGER_SECONDS):
             await self._stream.send_eof()
