@@ -22,21 +22,24 @@ _SECOND = 50
 """Frames per second: everything below counts frames of 20 ms."""
 
 AGGRESSIVENESS = 2
-ONSET = 5
-ONSET_WINDOW = 10
-PRE_ROLL = 15
-HANGOVER = 30
-LATE_HANGOVER = 10
-LATE = 10 * _SECOND
-LONGEST = 15 * _SECOND
-TAIL = 10
-SHORTEST = 8
-FLOOR_WINDOW = 2 * _SECOND
-FLOOR_KNOWN = 25
+ONSET, ONSET_WINDOW = 5, 10
+"""Speech begins with so many voiced frames among so many: a click is no word."""
 
-QUIETEST = 60.0
-LOUDEST_FLOOR = 1500.0
-OVER_FLOOR = 2.0
+PRE_ROLL, TAIL = 15, 10
+"""Kept before and after what is voiced: the detector misses soft beginnings and ends."""
+
+HANGOVER, LATE_HANGOVER, LATE = 30, 10, 10 * _SECOND
+"""Silence that ends an utterance; in one that is getting long a breath is enough."""
+
+LONGEST, SHORTEST = 15 * _SECOND, 8
+"""An utterance ends here whatever is said; one with fewer voiced frames is none."""
+
+FLOOR_WINDOW, FLOOR_KNOWN = 2 * _SECOND, PRE_ROLL
+"""Over how many frames the noise floor is taken. Speech that came before it was known is still in the pre-roll."""
+
+QUIETEST, LOUDEST_FLOOR, OVER_FLOOR = 60.0, 4000.0, 2.0
+"""What a voiced frame's level (RMS) must exceed: so much, and the floor (taken as at most so much) so many times."""
+
 LEAST_RANGE = 2.0
 """An utterance's loud frames are at least this many times as loud as its soft ones; steady noise stays below 1.5."""
 
