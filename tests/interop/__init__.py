@@ -1,0 +1,1 @@
+"""The server against programs that other people wrote, on real sockets."""

@@ -1,0 +1,126 @@
+"""sipp as caller and as callee, with RTP both ways: its exit code and what each side heard are checked."""
+
+from __future__ import annotations
+
+import base64
+import socket
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+import trio
+
+from rustpbx.media.codec.g711 import PCMU
+from rustpbx.testing.speech import tone
+from tests.kit.real import LOOPBACK, free_port, open_real_house
+
+SCENARIOS = Path(__file__).parent / "sipp"
+SCRIPTED = {"tts": {"provider": "scripted"}, "vad": {"type": "webrtc"}}
+
+VOICE = base64.b64encode(tone(1.5, rate=16000).tobytes()).decode()
+
+pytestmark = [pytest.mark.interop("sipp"), pytest.mark.real_time]
+
+
+async def sipp(folder: Path, scenario: str, *options: str) -> None:
+    """Run one call of a scenario to its end; fails with sipp's own errors unless it exits with 0."""
+    command = ["sipp", "-sf", scenario, "-i", LOOPBACK, "-mi", LOOPBACK, "-m", "1", "-nostdin"]
+    limits = ["-timeout", "20s", "-timeout_error", "-trace_err", "-error_file", "errors.log"]
+    done = await trio.run_process(
+        [*command, *limits, *options], cwd=folder, check=False, capture_stdout=True, capture_stderr=True
+    )
+    errors = folder / "errors.log"
+    said = errors.read_text() if errors.exists() else done.stderr.decode()
+    assert done.returncode == 0, f"sipp exited with {done.returncode}: {said}"
+
+
+def scenario_with_sound(folder: Path) -> str:
+    """The caller's scenario, streaming a file of one second of tone and one of silence, again and again."""
+    pcm = np.concatenate([tone(1.0), np.zeros(8000, np.int16)])
+    (folder / "sound.ul").write_bytes(PCMU.encode(pcm).tobytes())
+    text = (SCENARIOS / "uac.xml").read_text().replace("SOUND", "sound.ul")
+    (folder / "uac.xml").write_text(text)
+    return str(folder / "uac.xml")
+
+
+async def test_sipp_calls_and_streams_and_is_hung_up_on(tmp_path: Path) -> None:
+    """What sipp streams is heard by our VAD; our BYE ends its scenario well."""
+    async with open_real_house(tmp_path) as house, trio.open_nursery() as nursery:
+        host, port = house.sip
+        nursery.start_soon(
+            sipp,
+            tmp_path,
+            scenario_with_sound(tmp_path),
+            f"{host}:{port}",
+            "-p",
+            str(free_port(socket.SOCK_DGRAM)),
+        )
+        async with house.incoming() as agent:
+            await agent.send("ringing")
+            await agent.send("accept", option=SCRIPTED)
+            await agent.until("answer")
+            for count in (1, 2):
+                speaking, silence = await agent.until("speaking", count), await agent.until("silence", count)
+                assert 700 < silence["startTime"] - speaking["startTime"] < 1300
+            await agent.send("hangup")
+            assert (await agent.ended())[-1] == "hangup"
+
+
+async def test_sipp_calls_hears_us_and_hangs_up(tmp_path: Path) -> None:
+    """sipp echoes what it hears, so our own voice comes back as speech; its BYE is the caller's."""
+    async with open_real_house(tmp_path) as house, trio.open_nursery() as nursery:
+        host, port = house.sip
+        media = str(30200)
+        local = str(free_port(socket.SOCK_DGRAM))
+        scenario = str(SCENARIOS / "uac_bye.xml")
+        nursery.start_soon(sipp, tmp_path, scenario, f"{host}:{port}", "-p", local, "-mp", media, "-rtp_echo")
+        async with house.incoming() as agent:
+            await agent.send("accept", option=SCRIPTED)
+            answer = await agent.until("answer")
+            assert "a=rtpmap:8 PCMA/8000" in answer["sdp"]
+            await agent.send("tts", text=VOICE, base64=True, endOfStream=True)
+            await agent.until("speaking")
+            assert (await agent.ended())[-1] == "hangup"
+            hangup = agent.events[-1]
+            assert (hangup["reason"], hangup["initiator"]) == ("caller", "caller")
+
+
+async def test_we_call_sipp(tmp_path: Path) -> None:
+    """INVITE, 180, 200, ACK, audio out and echoed back, BYE."""
+    async with open_real_house(tmp_path) as house, trio.open_nursery() as nursery:
+        port = str(free_port(socket.SOCK_DGRAM))
+        scenario = str(SCENARIOS / "uas.xml")
+        nursery.start_soon(sipp, tmp_path, scenario, "-p", port, "-mp", "30300", "-rtp_echo")
+        async with house.agent() as agent:
+            await agent.send("invite", option={"callee": f"sip:sipp@{LOOPBACK}:{port}", **SCRIPTED})
+            await agent.until("ringing")
+            await agent.until("answer")
+            await agent.send("tts", text=VOICE, base64=True, endOfStream=True)
+            await agent.until("speaking")
+            await agent.until("trackEnd")
+            await agent.send("hangup")
+            assert (await agent.ended())[-1] == "hangup"
+
+
+async def test_sipp_offers_what_we_do_not_speak(tmp_path: Path) -> None:
+    """An offer of G.729 alone gets 488, nobody is asked."""
+    scenario = (SCENARIOS / "uac_bye.xml").read_text()
+    offer = scenario[: scenario.index('<recv response="100"')]
+    offer = offer.replace("RTP/AVP 8 0", "RTP/AVP 18").replace("a=rtpmap:8 PCMA/8000", "a=rtpmap:18 G729/8000")
+    offer = offer.replace("      a=rtpmap:0 PCMU/8000\n", "")
+    ack = scenario[scenario.index("  <send>") : scenario.index("  <pause")].replace(
+        "ACK [next_url]", "ACK sip:800@[remote_ip]:[remote_port]"
+    )
+    rest = f'<recv response="100" optional="true"/>\n<recv response="488"/>\n{ack}</scenario>'
+    (tmp_path / "g729.xml").write_text(offer + rest)
+    async with open_real_house(tmp_path) as house:
+        host, port = house.sip
+        await sipp(tmp_path, "g729.xml", f"{host}:{port}", "-p", str(free_port(socket.SOCK_DGRAM)))
+        assert house.server.registry.summaries() == []
+
+
+def test_sipp_is_the_one_we_know() -> None:
+    """The scenarios use rtp_stream, which a sipp built without it would ignore in silence."""
+    said = subprocess.run(["sipp", "-v"], capture_output=True, text=True, check=False)
+    assert "RTPSTREAM" in said.stdout + said.stderr
