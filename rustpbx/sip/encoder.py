@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from rustpbx.errors import LocalError, RemoteError
-from rustpbx.sip.headers import CALL_ID, HEADER_PARAMS, UNSAFE, canonical, is_token, parse_name_addr, quote
+from rustpbx.sip.headers import CALL_ID, canonical, is_param, is_safe, is_token, parse_name_addr, quote
 from rustpbx.sip.message import REASONS, CSeq, Lines, Message, NameAddr, Request, Response, Via
 from rustpbx.sip.parser import PartialRequest
-from rustpbx.sip.uri import URI_TEXT, Params, Uri, host_port, parse_host_port
+from rustpbx.sip.uri import Params, Uri, host_port, parse_host_port, parse_uri
 
 _OURS = frozenset({"Via", "From", "To", "Call-ID", "CSeq", "Content-Length", "Record-Route"})
 _OURS_IN_REQUESTS = _OURS | {"Route", "Max-Forwards"}
@@ -48,7 +48,7 @@ def encode_refusal(
 
 
 def _join(lines: list[str], body: bytes) -> bytes:
-    if UNSAFE.search("".join(lines)):
+    if not is_safe("".join(lines)):
         raise LocalError("a line end or control character in a header field")
     try:
         return "\r\n".join([*lines, "", ""]).encode() + body
@@ -99,16 +99,20 @@ def _name_addr(address: NameAddr) -> str:
 
 def _uri(uri: Uri) -> str:
     text = str(uri)
-    if not URI_TEXT.fullmatch(text):
+    try:
+        same = parse_uri(text) == uri  # an `@` in the user, say, would move the host
+    except RemoteError:
+        same = False
+    if not same:
         raise LocalError(f"not a URI: {text[:80]!r}")
     return text
 
 
 def _params(params: Params) -> str:
-    text = str(params)
-    if not HEADER_PARAMS.fullmatch(text):
-        raise LocalError(f"not header parameters: {text[:80]!r}")
-    return text
+    for name, value in params.items:
+        if not is_param(name, value):
+            raise LocalError(f"not a parameter: {name[:80]!r}, {value!r:.80}")
+    return str(params)
 
 
 def _cseq(cseq: CSeq) -> str:

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 
 from rustpbx.errors import RemoteError
 from rustpbx.sip.message import CSeq, NameAddr, Via
-from rustpbx.sip.uri import MAX_PARAMS, NO_PARAMS, Params, make_params, parse_host_port, parse_uri
+from rustpbx.sip.uri import NO_PARAMS, Params, make_params, parse_host_port, parse_uri
 
 COMPACT = {
     "a": "Accept-Contact",
@@ -54,18 +54,19 @@ _FULL = _FULL_TEXT.split()
 _CANONICAL = {name.lower(): name for name in _FULL} | COMPACT
 _AS_WRITTEN = {name: name for name in _FULL} | COMPACT | _CANONICAL  # what nearly every peer sends, without lower()
 
-UNSAFE = re.compile(r"[\r\n]|(?<!\\)[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
-"""What no header field may hold: line ends, and control characters but for quoted pairs (section 25.1)."""
+_UNSAFE = re.compile(r"[\r\n]|(?<!\\)[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 
 _TOKEN = r"[A-Za-z0-9\-.!%*_+`'~]++"  # noqa: S105 - the grammar's word, not a secret
 _QUOTED = r'"(?:[^"\\]|\\.)*+"'
 _PLAIN = r"[!#-+\--:=?-~]++"  # a parameter's value: printable, none of space " , ; < >
-_PARAM = rf"[ \t]*+;[ \t]*+({_TOKEN})(?:[ \t]*+=[ \t]*+({_QUOTED}|{_PLAIN}))?+"
+_VALUE = rf"{_QUOTED}|{_PLAIN}"
+_PARAM = rf"[ \t]*+;[ \t]*+({_TOKEN})(?:[ \t]*+=[ \t]*+({_VALUE}))?+"
 
 TOKEN = re.compile(_TOKEN)
-HEADER_PARAMS = re.compile(rf"(?:{_PARAM})*+", re.DOTALL)
+_PARAMS = re.compile(rf"(?:{_PARAM})*+", re.DOTALL)
 CALL_ID = re.compile(r"[!-~]++")
 
+_PARAM_VALUE = re.compile(_VALUE, re.DOTALL)
 _ONE_PARAM = re.compile(_PARAM, re.DOTALL)
 _LIST_PIECE = re.compile(rf"(?:[^\",<]++|{_QUOTED}|<[^<>]*+>)*+", re.DOTALL)
 _BRACKETED = re.compile(rf"(?:({_QUOTED})[ \t]*+|([^<>\",;\\]*+))<([^<>]*+)>", re.DOTALL)
@@ -81,15 +82,29 @@ _ESCAPED = re.compile(r"\\(.)", re.DOTALL)
 _TO_ESCAPE = re.compile(r'["\\\x00-\x08\x0b\x0c\x0e-\x1f\x7f]')
 
 
+def is_safe(text: str) -> bool:
+    """Whether a header field may hold this: no line ends, control characters only as quoted pairs (section 25.1)."""
+    return text.isprintable() or _UNSAFE.search(text) is None
+
+
+def known_name(name: str) -> str | None:
+    """The usual spelling of a header's name, compact forms expanded; None if it is not known."""
+    return _AS_WRITTEN.get(name) or _CANONICAL.get(name.lower())
+
+
 def canonical(name: str) -> str:
     """The usual spelling of a header's name, compact forms expanded; unknown names stay as written."""
-    known = _AS_WRITTEN.get(name)
-    return known if known is not None else _CANONICAL.get(name.lower(), name)
+    return known_name(name) or name
 
 
 def is_token(text: str) -> bool:
     """Whether this is a `token` (section 25.1): methods, header names, transports."""
     return TOKEN.fullmatch(text) is not None
+
+
+def is_param(name: str, value: str | None) -> bool:
+    """Whether this is one parameter of a header field (`generic-param`) and nothing more."""
+    return is_token(name) and (value is None or _PARAM_VALUE.fullmatch(value) is not None)
 
 
 def quote(text: str) -> str:
@@ -144,19 +159,11 @@ def parse_params(text: str, position: int = 0) -> Params:
     """The `;name=value` parameters from `position` to the end of a header value. RemoteError (400) if they are none."""
     if position == len(text):
         return NO_PARAMS
-    items: list[tuple[str, str | None]] = []
-    end = len(text)
-    while position < end:
-        found = _ONE_PARAM.match(text, position)
-        if found is None:
-            if not text[position:].strip(" \t"):
-                break
-            raise RemoteError(f"not a parameter: {text[position : position + 80]!r}")
-        items.append((found[1], found[2]))
-        position = found.end()
-        if len(items) > MAX_PARAMS:
-            break  # make_params refuses that many
-    return make_params(items)
+    found = _PARAMS.match(text, position)
+    end = found.end() if found is not None else position
+    if end < len(text) and text[end:].strip(" \t"):
+        raise RemoteError(f"not a parameter: {text[end : end + 80]!r}")
+    return make_params([(name, value or None) for name, value in _ONE_PARAM.findall(text, position, end)])
 
 
 def parse_name_addr(text: str) -> NameAddr:
@@ -165,7 +172,7 @@ def parse_name_addr(text: str) -> NameAddr:
     Without brackets every parameter belongs to the header, and the URI may have no `?` part.
     Raises RemoteError (400).
     """
-    if UNSAFE.search(text):
+    if not is_safe(text):
         raise RemoteError("a control character in an address")
     text = text.strip(" \t")
     found = _BRACKETED.match(text)
@@ -200,7 +207,7 @@ def salvage_via(text: str) -> Via | None:
     found = _VIA.match(text)
     if found is None:
         return None
-    params = HEADER_PARAMS.match(text, found.end())
+    params = _PARAMS.match(text, found.end())
     try:
         host, port = parse_host_port(found[3])
         return Via(found[2].upper(), host, port, parse_params(params[0] if params else ""))

@@ -14,9 +14,10 @@ import attrs
 from rustpbx.errors import RemoteError
 from rustpbx.sip.headers import (
     CALL_ID,
-    UNSAFE,
     canonical,
+    is_safe,
     is_token,
+    known_name,
     parse_cseq,
     parse_name_addr,
     parse_number,
@@ -106,7 +107,7 @@ def read_head(head: bytes, limits: Limits = DEFAULT_LIMITS) -> tuple[str, list[t
     Text is UTF-8; a head that is not is taken for Latin-1. Raises RemoteError (400, 513).
     """
     text = _decode(head)
-    if UNSAFE.search(text.replace("\r\n", "")):
+    if not is_safe(text.replace("\r\n", "")):
         raise RemoteError("a control character in the header")
     if "\r\n " in text or "\r\n\t" in text:
         text = _FOLD.sub(" ", text)  # 7.3.1
@@ -123,9 +124,10 @@ def _field(line: str, longest: int) -> tuple[str, str]:
         raise RemoteError(f"a header field of more than {longest} characters", 513)
     name, colon, value = line.partition(":")
     name = name.rstrip(" \t")
-    if not colon or not is_token(name):
+    known = known_name(name)
+    if not colon or (known is None and not is_token(name)):
         raise RemoteError(f"not a header field: {line[:80]!r}")
-    return canonical(name), value.strip(" \t")
+    return known or name, value.strip(" \t")
 
 
 @attrs.define
@@ -278,7 +280,8 @@ def _response(start: str, fields: _Fields, rest: bytes) -> Response:
 
 def explain(error: RemoteError, data: bytes, limits: Limits = DEFAULT_LIMITS) -> RemoteError:
     """The same problem, as a MalformedRequest with what can be answered if `data` was a request (8.2.6, 18.2.2)."""
-    lines = _FOLD.sub(" ", _decode(data[: limits.message].lstrip(b"\r\n"))).split("\r\n", limits.headers + 1)
+    head = data[: limits.message].lstrip(b"\r\n").partition(b"\r\n\r\n")[0]
+    lines = _FOLD.sub(" ", _decode(head)).split("\r\n", limits.headers + 1)
     like = _LIKE_REQUEST.match(lines[0][: limits.line])
     if like is None or not is_token(like[1]):
         return error
@@ -290,9 +293,7 @@ def _salvage(method: str, lines: list[str], limits: Limits) -> PartialRequest | 
     vias: list[Via] = []
     echoed: dict[str, str] = {}
     for line in lines:
-        if not line:
-            break
-        if len(line) > limits.line or UNSAFE.search(line):
+        if len(line) > limits.line or not is_safe(line):
             continue
         name, _, value = line.partition(":")
         name, value = canonical(name.rstrip(" \t")), value.strip(" \t")

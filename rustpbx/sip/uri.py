@@ -16,13 +16,14 @@ MAX_PARAMS = 64
 """More parameters than this on one URI or header value are an attack, not an address."""
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.\-]*):")
-URI_TEXT = re.compile(r"[!#-;=?-~]+")
-"""What a URI is made of: printable ASCII without space, quotes and angle brackets."""
-
+_URI_TEXT = re.compile(r"[!#-;=?-~]+")  # printable ASCII without space, quotes and angle brackets
 _BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
-_USER = r"[^:@\[\]]+"
+_USER = r"[!#-/0-9;=?A-Z\\\^-~]"  # of those all but : @ [ ]
 _HOST = r"\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._\-]+"
-_SIP = re.compile(rf"(?:({_USER})(?::([^:@\[\]]*))?@)?({_HOST})(?::([0-9]{{1,5}}))?((?:;[^?]*)?)(?:\?(.*))?")
+_SIP = re.compile(
+    rf"(sips?):(?:({_USER}+)(?::({_USER}*))?@)?({_HOST})(?::([0-9]{{1,5}}))?((?:;[!#-;=@-~]*)?)(?:\?([!#-;=?-~]*))?",
+    re.IGNORECASE,
+)
 _HOST_PORT = re.compile(rf"({_HOST})(?:[ \t]*:[ \t]*([0-9]{{1,5}}))?")
 _TEL = re.compile(r"([^;?@:]+)((?:;[^?]*)?)")
 _BARE_SCHEMES = ("sip:", "sips:", "tel:")
@@ -115,18 +116,19 @@ def parse_uri(text: str) -> Uri:
 
     Raises RemoteError (reply 400) if it is none.
     """
-    if not URI_TEXT.fullmatch(text):
+    found = _SIP.fullmatch(text)
+    if found is not None:
+        return _sip(found, text)
+    if not _URI_TEXT.fullmatch(text):
         raise RemoteError(f"not a URI: {text[:80]!r}")
     scheme = _SCHEME.match(text)
     if scheme is None:
         raise RemoteError(f"a URI without a scheme: {text[:80]!r}")
     name = scheme[1].lower()
-    rest = text[scheme.end() :]
     if name in {"sip", "sips"}:
-        return _parse_sip(name, rest)
-    if name == "tel":
-        return _parse_tel(rest)
-    return Uri(name, None, None, rest)
+        raise RemoteError(f"not a {name} URI: {text[:80]!r}")
+    rest = text[scheme.end() :]
+    return _parse_tel(rest) if name == "tel" else Uri(name, None, None, rest)
 
 
 def parse_aor(text: str) -> Uri:
@@ -147,7 +149,8 @@ def parse_host_port(text: str) -> tuple[str, int | None]:
     found = _HOST_PORT.fullmatch(text)
     if found is None:
         raise RemoteError(f"not a host: {text[:80]!r}")
-    return _host(found[1]), _port(found[2])
+    host, port = found.groups()
+    return host if host[0] != "[" else _ipv6(host), port if port is None else _port(port)
 
 
 def make_params(items: list[tuple[str, str | None]]) -> Params:
@@ -161,12 +164,19 @@ def make_params(items: list[tuple[str, str | None]]) -> Params:
     return Params(tuple(items))
 
 
-def _parse_sip(scheme: str, rest: str) -> Uri:
-    found = _SIP.fullmatch(rest)
-    if found is None or _BAD_ESCAPE.search(rest):
-        raise RemoteError(f"not a {scheme} URI: {rest[:80]!r}")
-    user, password, host, port, params, headers = found.groups()
-    return Uri(scheme, user, password, _host(host), _port(port), _uri_params(params), headers or "")
+def _sip(found: re.Match[str], text: str) -> Uri:
+    if "%" in text and _BAD_ESCAPE.search(text):
+        raise RemoteError(f"a broken escape in {text[:80]!r}")
+    scheme, user, password, host, port, params, headers = found.groups()
+    return Uri(
+        scheme.lower(),
+        user,
+        password,
+        host if host[0] != "[" else _ipv6(host),
+        port if port is None else _port(port),
+        _uri_params(params) if params else NO_PARAMS,
+        headers or "",
+    )
 
 
 def _parse_tel(rest: str) -> Uri:
@@ -190,9 +200,7 @@ def _uri_params(text: str) -> Params:
     return make_params(items)
 
 
-def _host(text: str) -> str:
-    if not text.startswith("["):
-        return text
+def _ipv6(text: str) -> str:
     try:
         ipaddress.IPv6Address(text[1:-1])
     except ValueError:
@@ -200,9 +208,7 @@ def _host(text: str) -> str:
     return text[1:-1]
 
 
-def _port(text: str | None) -> int | None:
-    if text is None:
-        return None
+def _port(text: str) -> int:
     port = int(text)
     if not 0 < port < 65536:
         raise RemoteError(f"not a port: {text}")
