@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 MAX_SECONDS = 600.0
 """Longer audio is cut here: it bounds a worker's memory whatever a file claims."""
 
+MIN_RATE, MAX_RATE, MAX_CHANNELS = 4000, 384_000, 8
+"""What a file may claim, in Hz and channels."""
+
 _BY_TYPE = {
     "audio/wav": "wav",
     "audio/wave": "wav",
@@ -110,6 +113,9 @@ def _read(content: bytes, container: str, rate: int, limit: int) -> tuple[list[P
             if not opened.streams.audio:
                 return [], "it has no audio stream"
             for frame in _frames(opened):
+                if frame is not None and not _sane(frame):
+                    problem = f"{frame.sample_rate} Hz, {frame.layout.nb_channels} channels"
+                    break
                 for piece in resampler.resample(frame):
                     samples = piece.to_ndarray()[0, :left].astype(np.int16, copy=False)
                     pieces.append(samples)
@@ -119,6 +125,11 @@ def _read(content: bytes, container: str, rate: int, limit: int) -> tuple[list[P
     except (av.error.FFmpegError, ValueError) as error:
         problem = str(error)
     return [piece for piece in pieces if len(piece)], problem
+
+
+def _sane(frame: AudioFrame) -> bool:
+    """Whether a frame is worth resampling: at the rates that a broken header may claim it takes minutes."""
+    return MIN_RATE <= frame.sample_rate <= MAX_RATE and frame.layout.nb_channels <= MAX_CHANNELS
 
 
 def _frames(opened: InputContainer) -> Iterator[AudioFrame | None]:

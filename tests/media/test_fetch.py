@@ -128,6 +128,8 @@ def test_long_audio_is_cut() -> None:
         (b"#EXTM3U\nfile:///etc/passwd\n", "audio/mpeg", "a.mp3", "a mp3 file that cannot be decoded: "),
         (b'{"error": 1}', "application/json", "a", "not audio that can be played (Content-Type application/json, "),
         (bytes(1000), "", "a.bin", "not audio that can be played (Content-Type none, first bytes "),
+        (wav(tone(8000), 7), "", "", "a wav file that cannot be decoded: 7 Hz, 1 channels"),
+        (wav(tone(8000), 400_000_000), "", "", "a wav file that cannot be decoded: 400000000 Hz, 1 channels"),
         (b"OggS" + bytes(300), "", "", "a ogg file that cannot be decoded: "),
     ],
 )
