@@ -19,7 +19,7 @@ from rustpbx.media import events as media
 from rustpbx.session import commands, effects
 from rustpbx.session.agreement import Agreement, check_offer
 from rustpbx.session.conversation import Conversation
-from rustpbx.session.dialling import DialError, Dialling
+from rustpbx.session.dialling import DialError, Dialling, header_lines, one_line
 from rustpbx.session.effects import Effect, Input
 from rustpbx.session.ending import ENDINGS, SYSTEM, Ending, of_bye, of_hangup
 from rustpbx.session.options import CallOption
@@ -36,6 +36,7 @@ from rustpbx.session.tables import (
     CallTrigger,
 )
 from rustpbx.sip import events as sip
+from rustpbx.sip.message import Lines
 
 PARTING_TIME = 0.2
 """Seconds between the last frame sent and our BYE: what a phone's jitter buffer may still hold."""
@@ -314,7 +315,7 @@ class CallCore:
     def _refuse(self, cause: Input | Tick, _: float) -> None:
         match cause:
             case commands.Reject():
-                refusal = sip.Refuse(self.id, cause.code, cause.reason)
+                refusal = sip.Refuse(self.id, cause.code, one_line(cause.reason))
             case commands.Hangup():
                 refusal = sip.Refuse(self.id, 486 if (cause.reason or "").lower() == "busy" else 603)
             case sip.IncomingCall():
@@ -420,9 +421,14 @@ class CallCore:
     def _release_held(self, _: Input, now: float) -> None:
         self._play(self.talk.release(now), now)
 
-    def _hang_up(self, cause: Input | Tick, _: float) -> None:
-        headers = cause.headers if isinstance(cause, commands.Hangup) else None
-        self._out.append(sip.HangUp(self.id, tuple((headers or {}).items())))
+    def _hang_up(self, cause: Input | Tick, now: float) -> None:
+        headers: Lines = ()
+        if isinstance(cause, commands.Hangup):
+            try:
+                headers = header_lines("headers", cause.headers or {})
+            except DialError as problem:
+                self._out.extend(self.report.error("command", str(problem), None, now))
+        self._out.append(sip.HangUp(self.id, headers))
 
     def _stop_playback(self, _: Input, now: float) -> None:
         self._play(self.talk.close(now), now)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
 import attrs
@@ -31,6 +32,10 @@ _OURS = frozenset(
     }
 )
 """Headers that the stack writes itself; an agent's copy would break the dialog."""
+
+
+_TOKEN = re.compile(r"[A-Za-z0-9.!%*_+`'~-]+")
+"""RFC 3261 section 25.1."""
 
 
 class DialError(RustpbxError):
@@ -67,7 +72,7 @@ class Dialling:
             callee=callee,
             credentials=Credentials(sip.username, sip.password or "", sip.realm or "") if sip.username else None,
             contact=_contact(sip.contact),
-            headers=_lines(sip.headers or {}),
+            headers=header_lines("option.sip.headers", sip.headers or {}),
         )
 
     def invite(self, leg: str, local_host: str, offer: bytes) -> SendInvite:
@@ -102,10 +107,16 @@ def _contact(text: str | None) -> Uri | None:
         raise DialError(f"option.sip.contact: {problem}") from None
 
 
-def _lines(headers: Mapping[str, str]) -> Lines:
+def header_lines(key: str, headers: Mapping[str, str]) -> Lines:
+    """An agent's header fields as the stack takes them. Raises `DialError` naming `key`."""
     for name, value in headers.items():
         if name.lower() in _OURS:
-            raise DialError(f"option.sip.headers: {name} is written by the server")
-        if not name or any(c in "\r\n\0: \t" for c in name) or any(c in "\r\n\0" for c in value):
-            raise DialError(f"option.sip.headers: {name!r} is not a header field")
+            raise DialError(f"{key}: {name} is written by the server")
+        if not _TOKEN.fullmatch(name) or not value.isprintable():
+            raise DialError(f"{key}: {name!r} is not a header field")
     return tuple(headers.items())
+
+
+def one_line(text: str) -> str:
+    """An agent's words as they may stand in a header field: whatever does not print is a space."""
+    return "".join(c if c.isprintable() else " " for c in text)

@@ -68,7 +68,7 @@ async def test_sipp_calls_and_streams_and_is_hung_up_on(tmp_path: Path) -> None:
 
 
 async def test_sipp_calls_hears_us_and_hangs_up(tmp_path: Path) -> None:
-    """sipp echoes what it hears, so our own voice comes back as speech; its BYE is the caller's."""
+    """The peer echoes what it hears, so our own voice comes back as speech; its BYE is the caller's."""
     async with open_real_house(tmp_path) as house, trio.open_nursery() as nursery:
         host, port = house.sip
         media = str(30200)

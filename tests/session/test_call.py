@@ -376,6 +376,20 @@ def test_the_words_of_a_hangup_command(command: commands.Hangup, reason: str, in
     assert (last_hangup(out).reason, last_hangup(out).initiator) == (reason, initiator)
 
 
+def test_words_and_headers_of_an_agent_cannot_break_out_of_their_line() -> None:
+    """A reason is put on one line; a header field that is none is an error, and the BYE goes out without it."""
+    bench = Bench()
+    bench.incoming()
+    bench.attach()
+    refused = bench.give(commands.Reject(reason="no\r\nVia: x"))
+    assert wishes(refused) == [sip.Refuse("s1", 603, "no  Via: x")]
+    out = answered_incoming().give(commands.Hangup(headers={"X-A": "b\r\nVia: x"}))
+    assert wishes(out) == [sip.HangUp("s1")]
+    assert names(out) == ["error", "trackEnd", "hangup"]
+    out = answered_incoming().give(commands.Hangup(headers={"X-A": "b"}))
+    assert wishes(out) == [sip.HangUp("s1", (("X-A", "b"),))]
+
+
 def test_the_end_is_told_once_and_in_order_with_a_playback_under_way() -> None:
     """`interruption`, `trackEnd(T)`, `trackEnd(S)`, `hangup`; the BYE leaves first."""
     bench = answered_incoming()
