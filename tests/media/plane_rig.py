@@ -30,7 +30,7 @@ class ListPorts:
         self.taken: set[int] = set()
         self.refusing = False
 
-    def open(self, host: str, port: int) -> int:
+    def open(self, host: str, port: int) -> int:  # noqa: ARG002 - one interface
         """Bind; `taken` are the ports that somebody else holds."""
         if port in self.taken | self.opened:
             raise OSError(errno.EADDRINUSE, "taken")
@@ -99,6 +99,14 @@ def g711(**changes: object) -> MediaFormat:
 def tone(seconds: float, rate: int = 8000, hertz: float = 440.0, level: float = 8000.0) -> Pcm:
     """A sine of `seconds`."""
     return (level * np.sin(2 * np.pi * hertz * np.arange(round(seconds * rate)) / rate)).astype(np.int16)
+
+
+def voice(seconds: float, rate: int = 8000) -> Pcm:
+    """A buzz of harmonics that a detector takes for a voice."""
+    buzz = np.zeros(round(seconds * rate), np.int16)
+    for harmonic in (1, 2, 4, 5, 9):
+        buzz += tone(seconds, rate, 130.0 * harmonic, 2500.0)
+    return buzz
 
 
 class Stream:

@@ -48,6 +48,10 @@ class Lateness:
         self._late[self._count % WINDOW] = late
         self._count += 1
 
+    def reset(self) -> None:
+        """Forget what was."""
+        self._count = 0
+
     def percentile(self, percent: float) -> float:
         """The lateness that so many percent of the ticks kept within; 0 before the first."""
         seen = self._late[: min(self._count, WINDOW)]

@@ -13,6 +13,7 @@ from collections.abc import Callable
 import numpy as np
 
 from rustpbx.media.plane import stages
+from rustpbx.media.plane.attention import Attention
 from rustpbx.media.plane.bank import BLOCKS, Bank
 from rustpbx.media.plane.leg import Leg
 from rustpbx.media.plane.stages import Bytes, Flags, Slots
@@ -53,28 +54,14 @@ class Hearing:
         self._bank = bank
         self._counters = counters
         self._guard = guard
-        self._eject = eject
-        self._legs: dict[int, Leg] = {}
-        self._watched: dict[int, Leg] = {}
+        self._attention = Attention(bank.slots, eject)
         self._wheel: list[list[tuple[Leg, Tap]]] = [[] for _ in range(WHEEL)]
         self._tick = 0
         self._now = 0.0
 
-    def add(self, leg: Leg) -> None:
-        """This leg exists."""
-        self._legs[leg.slot] = leg
-
-    def remove(self, leg: Leg) -> None:
-        """It does no more."""
-        self._legs.pop(leg.slot, None)
-        self._watched.pop(leg.slot, None)
-
     def listen(self, leg: Leg) -> None:
         """The leg's detector has changed."""
-        if leg.watch is None:
-            self._watched.pop(leg.slot, None)
-        else:
-            self._watched[leg.slot] = leg
+        self._attention.watch(leg)
         leg.listen()
 
     def tap(self, leg: Leg, tap: Tap) -> None:
@@ -106,7 +93,9 @@ class Hearing:
         due = flowing & ~waiting
         found &= due
         wanted = bank.wanted[slots]
-        if wanted.any():
+        if wanted.all():
+            self._listen(slots, payload, found)
+        elif wanted.any():
             self._listen(slots[wanted], payload[wanted], found[wanted])
         dry = due & ~found & (bank.lead[slots] <= 0) & (bank.delay[slots] < DEEPEST)
         bank.hold[slots] -= waiting
@@ -126,25 +115,12 @@ class Hearing:
             missing = slots[~found]
             pcm[~found] = stages.conceal(bank.last[missing], bank.misses[missing])
         wide, tail = stages.upsample(bank.tail[slots], pcm)
-        bank.power[slots] = stages.levels(pcm)
+        if bank.surplus[slots].any():
+            bank.power[slots] = stages.levels(pcm)
         bank.last[slots[found]] = pcm[found]
         bank.tail[slots] = tail
         bank.blocks[slots, self._tick % BLOCKS] = wide
-        if self._watched:
-            self._detect(slots, wide.tobytes())
-
-    def _detect(self, slots: Slots, frames: bytes) -> None:
-        size = 4 * stages.FRAME
-        for index, slot in enumerate(slots.tolist()):
-            leg = self._watched.get(slot)
-            if leg is None or leg.watch is None:
-                continue
-            try:
-                voiced = leg.watch.detector.voiced(frames[index * size : (index + 1) * size])
-                for fact in leg.watch.activity.frame(voiced, self.heard_at(slot)):
-                    leg.tell(fact)
-            except Exception as error:  # noqa: BLE001 - whatever it is, it is this leg's alone
-                self._eject(leg, error)
+        self._attention.attend(slots, wide, self._now - (bank.delay[slots] + 1) * TICK)
 
     def _advance(self, slots: Slots) -> None:
         bank = self._bank

@@ -39,15 +39,24 @@ STRAYS = 2
 
 
 class Ingress:
-    """The receiving side of the tick. `eject(leg, error)` is called for a leg whose packet raised."""
+    """The receiving side of the tick. `eject(leg, error)` is called for a leg whose packet raised, `route(leg)` when
+    its peer has been found.
+    """
 
     def __init__(
-        self, bank: Bank, ports: Ports, counters: Counter[str], eject: Callable[[Leg, Exception], None]
+        self,
+        bank: Bank,
+        ports: Ports,
+        counters: Counter[str],
+        *,
+        eject: Callable[[Leg, Exception], None],
+        route: Callable[[Leg], None],
     ) -> None:
         self._bank = bank
         self._ports = ports
         self._counters = counters
         self._eject = eject
+        self._route = route
         self._rtp: dict[int, Leg] = {}
         self._rtcp: dict[int, Leg] = {}
         self._legs: dict[int, Leg] = {}
@@ -126,6 +135,7 @@ class Ingress:
             known = packet and packet.payload_type in (leg.format.receive_pt, leg.format.receive_dtmf_pt)
             if packet and known and latch.offer(source, packet.ssrc, packet.sequence, now):
                 leg.believed = latch.address
+                self._route(leg)
                 return True
         leg.drop("rtp_stranger")
         return False
@@ -179,7 +189,7 @@ class Ingress:
         step = (header.sequence.astype(np.int64) - last + 0x8000) % 0x10000 - 0x8000
         bank.last_sequence[slots] = np.maximum(last, last + step)
         bank.received[slots] += 1
-        transit = np.uint32(int(now * 8000) & 0xFFFFFFFF) - header.rtp_time
+        transit = np.uint32(round(now * 8000) & 0xFFFFFFFF) - header.rtp_time
         difference = np.abs(stages.signed(transit - bank.transit[slots]))
         bank.transit[slots] = transit
         bank.jitter[slots] += (difference - bank.jitter[slots]) / 16
@@ -228,12 +238,12 @@ class Ingress:
             bank.base_sequence[slot] = bank.last_sequence[slot] = packet.sequence
             bank.received[slot] = 1
             bank.jitter[slot] = 0
-            bank.transit[slot] = (int(now * 8000) - packet.timestamp) & 0xFFFFFFFF
+            bank.transit[slot] = (round(now * 8000) - packet.timestamp) & 0xFFFFFFFF
             return
         last = int(bank.last_sequence[slot])
         bank.last_sequence[slot] = max(last, extend(packet.sequence, last))
         bank.received[slot] += 1
-        transit = (int(now * 8000) - packet.timestamp) & 0xFFFFFFFF
+        transit = (round(now * 8000) - packet.timestamp) & 0xFFFFFFFF
         difference = abs(extend(transit, int(bank.transit[slot]), 32) - int(bank.transit[slot]))
         if packet.payload_type == bank.receive_pt[slot]:  # DTMF keeps its first timestamp: no measure of jitter
             bank.transit[slot] = transit

@@ -69,9 +69,9 @@ class Plane:
         self._pool = PortPool(config.first_port, config.last_port, config.quarantine, rng)
         self._legs: dict[str, Leg] = {}
         self._by_slot: dict[int, Leg] = {}
-        self._ingress = Ingress(self._bank, ports, self.counters, self._eject)
-        self._hearing = Hearing(self._bank, self.counters, self._guard, self._eject)
         self._egress = Egress(self._bank, ports, self.counters, self._guard)
+        self._hearing = Hearing(self._bank, self.counters, self._guard, self._eject)
+        self._ingress = Ingress(self._bank, ports, self.counters, eject=self._eject, route=self._egress.route)
         self._media_clock = MediaClock(self, clock)
         self._reports: list[tuple[float, int, Leg]] = []
         self._serial = itertools.count()
@@ -157,7 +157,6 @@ class Plane:
         )
         self._legs[leg] = self._by_slot[slot] = opened
         self._ingress.add(opened)
-        self._hearing.add(opened)
         self._egress.add(opened)
         return LegOpened(leg, port, ssrc)
 
@@ -186,8 +185,8 @@ class Plane:
         stats = found.stats()
         self._end(found)
         del self._by_slot[found.slot]
-        for part in (self._ingress, self._hearing, self._egress):
-            part.remove(found)
+        self._ingress.remove(found)
+        self._egress.remove(found)
         found.failed = True  # whatever still holds the leg does nothing with it
         self._ports.close(found.rtp)
         self._ports.close(found.rtcp)

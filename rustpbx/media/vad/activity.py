@@ -6,12 +6,17 @@ back, and neither do the times it reports; all of them are the real begin or end
 
 from __future__ import annotations
 
+import math
+
 from rustpbx.machine import Machine
 from rustpbx.media.events import SilenceContinues, SpeechEnded, SpeechStarted, VadParams
 from rustpbx.media.vad.tables import SPEECH, Do, Frame, Hearing
 
 FRAME = 0.02
 EPSILON = 1e-6  # 250 ms are 12.5 frames: sums of 0.02 must not miss a border by rounding
+
+STEADY = {Hearing.QUIET: False, Hearing.SPEAKING: True}
+"""The kind of frame that changes nothing in a state."""
 
 SpeechFact = SpeechStarted | SpeechEnded | SilenceContinues
 
@@ -23,6 +28,8 @@ class Activity:
     `silence_padding` belong to it. Silence begins with the first unvoiced frame and is reported once it has lasted
     `silence_padding`. While nobody speaks, each further `silence_timeout` is reported, counted from the begin of
     the silence or from the first frame.
+
+    Most frames change nothing and need not be given at all: those whose flag is `steady`, heard before `look_at`.
     """
 
     def __init__(self, leg: str, params: VadParams) -> None:
@@ -34,6 +41,8 @@ class Activity:
         self._speech_at = 0.0
         self._silence_at = 0.0
         self._waiting_since: float | None = None
+        self.steady: bool | None = None
+        self.look_at = 0.0
 
     @property
     def state(self) -> Hearing:
@@ -44,14 +53,23 @@ class Activity:
         """Take the frame heard at `at` (its begin, seconds); the facts it completes, in order."""
         if self._waiting_since is None:
             self._waiting_since = at
-        quiet = self._machine.state is Hearing.QUIET
-        if not voiced and quiet:
-            return self._patience(at + FRAME) if self._timeout else []
-        return self._step(self._judge(voiced, at), at, at + FRAME)
+        if not voiced and self._machine.state is Hearing.QUIET:
+            facts = self._patience(at + FRAME)
+        else:
+            facts = self._step(self._judge(voiced, at), at, at + FRAME)
+        self._settle()
+        return facts
 
     def finish(self, at: float) -> list[SpeechFact]:
         """The stream ends at `at`: reported speech gets its end."""
         return self._step(Frame.END, at, at)
+
+    def _settle(self) -> None:
+        state = self._machine.state
+        self.steady = STEADY.get(state)
+        self.look_at = math.inf
+        if state is Hearing.QUIET and self._timeout is not None and self._waiting_since is not None:
+            self.look_at = self._waiting_since + self._timeout - FRAME - EPSILON
 
     def _judge(self, voiced: bool, at: float) -> Frame:
         state = self._machine.state

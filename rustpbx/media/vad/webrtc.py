@@ -5,7 +5,6 @@ from __future__ import annotations
 import webrtcvad
 
 RATE = 16000
-FRAME_BYTES = RATE // 50 * 2
 AGGRESSIVE = 3
 
 
@@ -13,8 +12,8 @@ class WebrtcDetector:
     """One stream's detector; it adapts to the noise of its stream, so each leg has its own."""
 
     def __init__(self) -> None:
-        self._vad = webrtcvad.Vad(AGGRESSIVE)
+        self._is_speech = webrtcvad.Vad(AGGRESSIVE).is_speech
 
     def voiced(self, frame: bytes) -> bool:
         """Whether 20 ms (640 bytes, int16 native order, 16 kHz mono) sound like speech."""
-        return bool(self._vad.is_speech(frame, RATE))
+        return bool(self._is_speech(frame, RATE))

@@ -1,0 +1,1 @@
+"""Measurements of the real server on the real clock, with the load made by another process."""

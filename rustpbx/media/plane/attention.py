@@ -1,0 +1,86 @@
+"""Voice activity of the legs that asked for it: the detectors one by one, what they say all at once.
+
+Nearly every frame changes nothing (silence while it is quiet, voice while somebody speaks). So each leg's `Activity`
+says which frames those are, and only the others reach it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import numpy.typing as npt
+
+from rustpbx.media.plane.leg import Leg
+from rustpbx.media.plane.stages import FRAME, Flags, Samples, Slots
+from rustpbx.media.vad.detector import Detector
+
+SIZE = 2 * 2 * FRAME
+"""Bytes of a 20 ms frame of 16 kHz."""
+
+NEITHER = 2
+"""In `_steady`: both kinds of frames matter."""
+
+Times = npt.NDArray[np.floating]
+
+
+class Attention:
+    """The watched legs among `slots`. `eject(leg, error)` is called for a leg whose detector raised."""
+
+    def __init__(self, slots: int, eject: Callable[[Leg, Exception], None]) -> None:
+        self._eject = eject
+        self._legs: dict[int, Leg] = {}
+        self._detectors: dict[int, Detector] = {}
+        self._watched = np.zeros(slots, np.bool_)
+        self._steady = np.zeros(slots, np.int8)
+        self._look_at = np.zeros(slots, np.float64)
+
+    def watch(self, leg: Leg) -> None:
+        """Begin to watch a leg, or end it if it has no `watch` any more."""
+        self._watched[leg.slot] = leg.watch is not None
+        self._steady[leg.slot] = NEITHER
+        if leg.watch is None:
+            self._legs.pop(leg.slot, None)
+            self._detectors.pop(leg.slot, None)
+        else:
+            self._legs[leg.slot] = leg
+            self._detectors[leg.slot] = leg.watch.detector
+
+    def attend(self, slots: Slots, frames: Samples, heard_at: Times) -> None:
+        """Take the 16 kHz frames (n, 320) of these legs, heard at `heard_at` (n,)."""
+        watched = self._watched[slots]
+        if not watched.all():
+            slots, frames, heard_at = slots[watched], frames[watched], heard_at[watched]
+        voiced = self._judged(slots, frames.tobytes())
+        news = (voiced != self._steady[slots]) | (heard_at >= self._look_at[slots])
+        for index in np.flatnonzero(news).tolist():
+            self._tell(int(slots[index]), bool(voiced[index]), float(heard_at[index]))
+
+    def _judged(self, slots: Slots, frames: bytes) -> Flags:
+        detectors = [self._detectors[slot] for slot in slots.tolist()]
+        starts = range(0, len(frames), SIZE)
+        try:
+            flags = [one.voiced(frames[at : at + SIZE]) for one, at in zip(detectors, starts, strict=True)]
+        except Exception:  # noqa: BLE001 - the leg at fault is found below
+            flags = [
+                self._alone(self._legs[slot], frames[at : at + SIZE])
+                for slot, at in zip(slots.tolist(), starts, strict=True)
+            ]
+        return np.array(flags, np.bool_)
+
+    def _alone(self, leg: Leg, frame: bytes) -> bool:
+        try:
+            return leg.watch is not None and leg.watch.detector.voiced(frame)
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is this leg's alone
+            self._eject(leg, error)
+            return False
+
+    def _tell(self, slot: int, voiced: bool, at: float) -> None:
+        leg = self._legs.get(slot)
+        if leg is None or leg.watch is None:
+            return
+        activity = leg.watch.activity
+        for fact in activity.frame(voiced, at):
+            leg.tell(fact)
+        self._steady[slot] = NEITHER if activity.steady is None else activity.steady
+        self._look_at[slot] = activity.look_at
