@@ -121,6 +121,9 @@ class Call:
 
     def wish(self, wish: Wish, now: float) -> None:
         """Take a wish of the session's; one that the state does not allow any more is ignored."""
+        if self.state in _OVER:
+            self._layer.counters["late_wishes"] += 1
+            return
         match wish:
             case HangUp(headers=headers):
                 self._bye_lines = headers

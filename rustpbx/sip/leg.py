@@ -17,8 +17,6 @@ from rustpbx.sip.uri import NO_PARAMS, Uri
 ALLOWED = ("INVITE", "ACK", "CANCEL", "BYE", "OPTIONS", "INFO", "UPDATE")
 ALLOW: tuple[str, str] = ("Allow", ", ".join(ALLOWED))
 SDP: tuple[str, str] = ("Content-Type", "application/sdp")
-MOST_CHALLENGES = 5
-"""A server that says `stale` for ever is not followed (a call has few requests, and an answered nonce lasts)."""
 
 
 @attrs.define(eq=False, kw_only=True)
@@ -32,7 +30,6 @@ class Leg:
     digest: DigestClient | None = None
     dialog: Dialog | None = None
     ack_wait: AckWait | None = None
-    _challenges: int = 0
 
     def emit(self, fact: Fact) -> None:
         """Tell the session."""
@@ -63,13 +60,12 @@ class Leg:
 
     def challenged(self, response: Response) -> bool:
         """Take a 401 or 407; True if the request should be sent again with credentials (22.2, 22.3)."""
-        if response.status not in {401, 407} or self.digest is None or self._challenges == MOST_CHALLENGES:
+        if response.status not in {401, 407} or self.digest is None:
             return False
         try:
             self.digest.challenged(response)
         except LocalError:
             return False
-        self._challenges += 1
         return True
 
     def authorized(self, request: Request) -> Request:

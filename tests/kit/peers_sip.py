@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import math
 import random
+from typing import Any
 
 import attrs
 
 from rustpbx.core import Address, Tick
 from rustpbx.sip.encoder import encode_message
 from rustpbx.sip.endpoint import Endpoint, EndpointConfig
-from rustpbx.sip.events import Credentials, Effect, Emit, Fact, Input, Received, Send, SendInvite, Wish
-from rustpbx.sip.message import Lines, Message, NameAddr, Request, Response
+from rustpbx.sip.events import Credentials, Effect, Emit, Fact, IncomingCall, Input, Received, Send, SendInvite, Wish
+from rustpbx.sip.message import REASONS, CSeq, Lines, Message, NameAddr, Request, Response, Via
 from rustpbx.sip.parser import parse_message
 from rustpbx.sip.uri import Uri, parse_uri
 
@@ -51,6 +52,7 @@ class Packet:
     data: bytes
     source: Address
     destination: Address
+    at: float = 0.0
 
     @property
     def message(self) -> Request | Response:
@@ -138,6 +140,10 @@ class Pair:
         for side in (self.alice, self.bob):
             self._put(side.handle(Tick(), self.now))
 
+    def expire(self, lifetime: float) -> None:
+        """Lose what has been on the wire for so long."""
+        self.wire = [packet for packet in self.wire if self.now - packet.at < lifetime]
+
     def jump(self) -> None:
         """Go to the next deadline."""
         if self.deadline() < math.inf:
@@ -145,7 +151,7 @@ class Pair:
             self.tick()
 
     def _put(self, packets: list[Packet]) -> None:
-        self.wire += packets
+        self.wire += [attrs.evolve(packet, at=self.now) for packet in packets]
         self.seen += [f"{'>' if p.source == ALICE else '<'} {p.title}" for p in packets]
 
 
@@ -161,6 +167,16 @@ class Lone:
     def facts(self) -> list[Fact]:
         """Everything told so far."""
         return self.side.facts
+
+    @property
+    def leg(self) -> str:
+        """The first incoming call."""
+        return next(fact.leg for fact in self.facts if isinstance(fact, IncomingCall))
+
+    @property
+    def tag(self) -> str:
+        """Our tag in it: the 16 digits in the leg's name."""
+        return next(part for part in self.leg.split("-")[-3:] if len(part) == 16)
 
     def send(self, what: Message | bytes | str) -> list[Packet]:
         """Give the endpoint a message; what it sends at once."""
@@ -186,3 +202,80 @@ class Lone:
             sent += [(self.now, packet) for packet in self.side.handle(Tick(), self.now)]
         self.now = end
         return sent
+
+
+def request(
+    method: str = "INVITE",
+    *,
+    branch: str = "z9hG4bKone",
+    cseq: int = 1,
+    call_id: str = "call@192.0.2.1",
+    from_tag: str = "alice-tag",
+    to_tag: str | None = None,
+    lines: Lines = (),
+    body: bytes = b"",
+    contact: str | None = "sip:alice@192.0.2.1:5060",
+    uri: str = "sip:bob@192.0.2.2",
+    via: Via | None = None,
+    record_routes: tuple[str, ...] = (),
+) -> Request:
+    """A hand-made request from Alice to Bob."""
+    to = NameAddr(parse_uri("sip:bob@192.0.2.2"))
+    top = via or Via("UDP", ALICE[0], ALICE[1])
+    return Request(
+        method=method,
+        uri=parse_uri(uri),
+        vias=(attrs.evolve(top, params=top.params.set("branch", branch)),),
+        from_=NameAddr(parse_uri("sip:alice@192.0.2.1")).tagged(from_tag),
+        to=to if to_tag is None else to.tagged(to_tag),
+        call_id=call_id,
+        cseq=CSeq(cseq, method),
+        contacts=() if contact is None else (NameAddr(parse_uri(contact)),),
+        record_routes=tuple(NameAddr(parse_uri(route)) for route in record_routes),
+        lines=lines,
+        body=body,
+    )
+
+
+def invite(**changes: Any) -> Request:
+    """A hand-made INVITE with an offer."""
+    return request("INVITE", **{"lines": SDP_LINES, "body": OFFER, **changes})
+
+
+def reply(
+    to: Request,
+    status: int,
+    *,
+    tag: str | None = "bob-tag",
+    contact: str | None = "sip:bob@192.0.2.2:5060",
+    lines: Lines = (),
+    body: bytes = b"",
+    record_routes: tuple[str, ...] = (),
+) -> Response:
+    """A hand-made response."""
+    return Response(
+        status=status,
+        reason=REASONS[status],
+        vias=to.vias,
+        from_=to.from_,
+        to=to.to if tag is None or to.to.tag else to.to.tagged(tag),
+        call_id=to.call_id,
+        cseq=to.cseq,
+        contacts=() if contact is None else (NameAddr(parse_uri(contact)),),
+        record_routes=tuple(NameAddr(parse_uri(route)) for route in record_routes),
+        lines=lines,
+        body=body,
+    )
+
+
+SDP_LINES: Lines = (("Content-Type", "application/sdp"),)
+
+
+def titles(packets: list[Packet]) -> list[str]:
+    """What datagrams say, in short."""
+    return [packet.title for packet in packets]
+
+
+def schedule(sent: list[tuple[float, Packet]]) -> list[tuple[float, str]]:
+    """When what was sent."""
+    return [(at, packet.title) for at, packet in sent]

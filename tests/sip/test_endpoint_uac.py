@@ -1,0 +1,491 @@
+"""The calling side: progress, forks, credentials, CANCEL and its races, the ACK of every 2xx."""
+
+from __future__ import annotations
+
+import random
+import re
+
+import attrs
+import pytest
+
+from rustpbx.errors import LocalError
+from rustpbx.sip.endpoint import Endpoint, EndpointConfig
+from rustpbx.sip.events import (
+    AcceptOffer,
+    Answer,
+    ByeReceived,
+    CallAnswered,
+    CallConfirmed,
+    CallLost,
+    CallProgress,
+    CallRefused,
+    Credentials,
+    DigitReceived,
+    Emit,
+    HangUp,
+    IncomingCall,
+    OfferAnswered,
+    OfferReceived,
+    OfferRefused,
+    Refuse,
+    Ring,
+    Send,
+    SendDigit,
+    SendOffer,
+    Undeliverable,
+)
+from rustpbx.sip.message import Lines, Request
+from rustpbx.sip.uri import parse_uri
+from tests.kit.peers_sip import (
+    ALICE,
+    ANSWER,
+    BOB,
+    LEG,
+    OFFER,
+    Lone,
+    Packet,
+    Pair,
+    invite_wish,
+    reply,
+    request,
+    schedule,
+    titles,
+)
+
+CREDENTIALS = Credentials("bot", "secret", "pbx.test")
+CHALLENGE: Lines = (("WWW-Authenticate", 'Digest realm="pbx.test", nonce="n1", qop="auth", algorithm=MD5'),)
+STALE: Lines = (("WWW-Authenticate", 'Digest realm="pbx.test", nonce="n2", qop="auth", algorithm=MD5, stale=true'),)
+PROXY: Lines = (("Proxy-Authenticate", 'Digest realm="pbx.test", nonce="p1", qop="auth", algorithm=MD5'),)
+
+
+def sent(packets: list[Packet]) -> Request:
+    """The one request that was sent."""
+    (packet,) = packets
+    assert isinstance(packet.message, Request)
+    return packet.message
+
+
+def dialling(credentials: Credentials | None = None) -> tuple[Lone, Request]:
+    """Our endpoint after SendInvite, and the INVITE."""
+    lone = Lone(peer=BOB)
+    return lone, sent(lone.wish(invite_wish(credentials=credentials)))
+
+
+def test_invite_carries_what_the_wish_says() -> None:
+    """8.1.1: From with tag, To without, Contact, extra headers, our SDP; it goes to the callee's host."""
+    lone = Lone()
+    (packet,) = lone.wish(invite_wish(headers=(("X-Id", "7"),)))
+    message = packet.message
+    assert isinstance(message, Request)
+    assert (packet.destination, str(message.uri), message.body) == (BOB, "sip:bob@192.0.2.2", OFFER)
+    assert (message.from_.tag is not None, message.to.tag, message.max_forwards) == (True, None, 70)
+    assert [str(contact.uri) for contact in message.contacts] == ["sip:alice@192.0.2.1:5060"]
+    assert message.call_id.endswith("@rustpbx.com")
+    assert (message.header("X-Id"), message.content_type) == ("7", "application/sdp")
+    assert (message.via.host, message.via.port, "rport" in message.via.params) == ("192.0.2.1", 5060, True)
+
+
+def test_contact_and_destination_of_the_wish_win() -> None:
+    """SipOption.contact; an outbound proxy's address."""
+    lone = Lone()
+    wish = invite_wish(contact=parse_uri("sip:bot@203.0.113.1:6000"), destination=("203.0.113.2", 5080))
+    (packet,) = lone.wish(wish)
+    assert (str(packet.message.contacts[0].uri), packet.destination) == (
+        "sip:bot@203.0.113.1:6000",
+        ("203.0.113.2", 5080),
+    )
+
+
+def test_a_whole_call() -> None:
+    """Ring, answer, ACK outside the transaction, BYE, 200: both sides told once each."""
+    pair = Pair()
+    pair.wish(pair.alice, invite_wish())
+    pair.settle()
+    (incoming,) = pair.bob.facts
+    assert isinstance(incoming, IncomingCall)
+    for wish in (Ring(incoming.leg), Answer(incoming.leg, ANSWER)):
+        pair.wish(pair.bob, wish)
+        pair.settle()
+    pair.wish(pair.alice, HangUp(LEG, (("Reason", 'SIP;cause=200;text="done"'),)))
+    pair.settle()
+    assert pair.seen == [
+        *("> INVITE", "< 100 INVITE", "< 180 INVITE", "< 200 INVITE", "> ACK"),
+        *("> BYE", "< 200 BYE"),
+    ]
+    assert pair.alice.facts == [CallProgress(LEG, 180, "Ringing", b""), CallAnswered(LEG, ANSWER)]
+    assert pair.bob.facts[1:] == [
+        CallConfirmed(incoming.leg, b""),
+        ByeReceived(incoming.leg, 'SIP;cause=200;text="done"'),
+    ]
+    pair.advance(33)
+    for side in (pair.alice, pair.bob):
+        assert (side.endpoint.counters["transactions_running"], side.endpoint.counters["calls"]) == (0, 0)
+
+
+def test_nobody_there_is_408_after_32_seconds() -> None:
+    """Timer B, after six copies."""
+    lone, _ = dialling()
+    assert [at for at, _ in lone.wait(40)] == [0.5, 1.5, 3.5, 7.5, 15.5, 31.5]
+    assert lone.facts == [CallRefused(LEG, 408, "Request Timeout")]
+
+
+def test_a_phone_that_rings_for_ever_is_cancelled_and_408() -> None:
+    """The ring limit: 180 s."""
+    lone, invite = dialling()
+    lone.send(reply(invite, 180))
+    assert schedule(lone.wait(180.0)) == [(180.0, "CANCEL")]
+    assert lone.facts[1:] == [CallRefused(LEG, 408, "Request Timeout")]
+
+
+@pytest.mark.parametrize(("status", "reason"), [(486, "Busy Here"), (603, "Decline"), (302, "Moved Temporarily")])
+def test_refusal_is_acknowledged_and_told(status: int, reason: str) -> None:
+    """17.1.1.3; a redirection is not followed."""
+    lone, invite = dialling()
+    refused = reply(invite, status)
+    assert titles(lone.send(refused)) == ["ACK"]
+    assert titles(lone.send(refused)) == ["ACK"]
+    assert lone.facts == [CallRefused(LEG, status, reason)]
+
+
+def test_undeliverable_is_503() -> None:
+    """The shell found no address."""
+    lone, invite = dialling()
+    lone.side.handle(Undeliverable(invite.via.branch or "", "no such host"), lone.now)
+    assert lone.facts == [CallRefused(LEG, 503, "no such host")]
+
+
+def test_early_media_is_told_with_its_sdp() -> None:
+    """183 with a body; 100 is not told."""
+    lone, invite = dialling()
+    lone.send(reply(invite, 100, tag=None))
+    lone.send(reply(invite, 183, body=ANSWER))
+    assert lone.facts == [CallProgress(LEG, 183, "Session Progress", ANSWER)]
+
+
+# -- the 2xx ----------------------------------------------------------------------------------------------------------
+
+
+def test_each_copy_of_the_200_is_acknowledged_again_even_after_the_end() -> None:
+    """13.2.2.4: the same ACK, to the dialog's route; told once."""
+    lone, invite = dialling()
+    answered = reply(invite, 200, body=ANSWER, record_routes=("sip:192.0.2.77:5070;lr",))
+    (ack,) = lone.send(answered)
+    assert (ack.title, ack.destination) == ("ACK", ("192.0.2.77", 5070))
+    assert (ack.message.cseq.number, ack.message.via.branch == invite.via.branch) == (1, False)
+    assert lone.send(answered) == [ack]
+    lone.wish(HangUp(LEG))
+    assert lone.send(answered) == [ack]
+    assert lone.facts == [CallAnswered(LEG, ANSWER)]
+
+
+def test_the_first_fork_wins_and_the_others_are_acknowledged_and_hung_up() -> None:
+    """13.2.2.4; progress of every fork is told, the losers' 200 is not."""
+    lone, invite = dialling()
+    for tag in ("one", "two", "three"):
+        lone.send(reply(invite, 180, tag=tag))
+    assert titles(lone.send(reply(invite, 200, tag="two", body=ANSWER))) == ["ACK"]
+    late = reply(invite, 200, tag="one", contact="sip:one@192.0.2.9")
+    ack, bye = lone.send(late)
+    assert titles([ack, bye]) == ["ACK", "BYE"]
+    assert (bye.message.to.tag, bye.destination) == ("one", ("192.0.2.9", 5060))
+    assert lone.send(late) == [ack]
+    assert [type(fact) for fact in lone.facts] == [CallProgress] * 3 + [CallAnswered]
+    (ours,) = lone.wish(HangUp(LEG))
+    assert ours.message.to.tag == "two"
+
+
+def test_a_bye_on_one_early_fork_of_several_only_ends_that_fork() -> None:
+    """The others ring on."""
+    lone, invite = dialling()
+    for tag in ("one", "two"):
+        lone.send(reply(invite, 180, tag=tag))
+    bye = request(
+        "BYE", call_id=invite.call_id, from_tag="one", to_tag=invite.from_.tag, branch="z9hG4bKbye1", contact=None
+    )
+    assert titles(lone.send(bye)) == ["200 BYE"]
+    assert titles(lone.send(reply(invite, 200, tag="two"))) == ["ACK"]
+    assert [type(fact) for fact in lone.facts] == [CallProgress, CallProgress, CallAnswered]
+
+
+def test_a_bye_on_the_only_early_dialog_ends_the_call() -> None:
+    """The 200 was lost, the callee gave up waiting for our ACK."""
+    lone, invite = dialling()
+    lone.send(reply(invite, 180))
+    bye = request(
+        "BYE", call_id=invite.call_id, from_tag="bob-tag", to_tag=invite.from_.tag, branch="z9hG4bKbye1", contact=None
+    )
+    assert titles(lone.send(bye)) == ["200 BYE", "CANCEL"]
+    assert lone.facts[1:] == [ByeReceived(LEG)]
+    assert titles(lone.send(reply(invite, 487))) == ["ACK"]
+    assert len(lone.facts) == 2
+
+
+# -- credentials ------------------------------------------------------------------------------------------------------
+
+
+def test_a_challenge_is_answered_once() -> None:
+    """22.2: new CSeq and branch, same Call-ID and From tag, no To tag; a second refusal is final."""
+    lone, invite = dialling(CREDENTIALS)
+    ack, again = lone.send(reply(invite, 401, lines=CHALLENGE))
+    second = again.message
+    assert (titles([ack, again]), second.cseq.number, second.call_id) == (["ACK", "INVITE"], 2, invite.call_id)
+    assert (second.from_, second.to, second.body) == (invite.from_, invite.to, OFFER)
+    assert second.via.branch != invite.via.branch
+    value = second.header("Authorization") or ""
+    assert re.search(r'username="bot", realm="pbx.test", nonce="n1", uri="sip:bob@192.0.2.2"', value)
+    assert isinstance(second, Request)
+    assert titles(lone.send(reply(second, 401, lines=CHALLENGE))) == ["ACK"]
+    assert lone.facts == [CallRefused(LEG, 401, "Unauthorized")]
+
+
+def test_a_stale_nonce_is_replaced() -> None:
+    """stale=true says that the password was right; and the ACK of the 2xx has the credentials (13.2.2.4)."""
+    lone, invite = dialling(CREDENTIALS)
+    second = lone.send(reply(invite, 401, lines=CHALLENGE))[1].message
+    assert isinstance(second, Request)
+    third = lone.send(reply(second, 401, lines=STALE))[1].message
+    assert isinstance(third, Request)
+    assert 'nonce="n2"' in (third.header("Authorization") or "")
+    (ack,) = lone.send(reply(third, 200, body=ANSWER))
+    assert (ack.message.cseq.number, ack.message.header("Authorization")) == (3, third.header("Authorization"))
+
+
+def test_a_server_that_is_stale_for_ever_is_not_followed() -> None:
+    """Four repetitions in a row are enough for anybody."""
+    lone, invite = dialling(CREDENTIALS)
+    repetitions = 0
+    while not lone.facts:
+        nonce = (("WWW-Authenticate", f'Digest realm="pbx.test", nonce="n{repetitions}", stale=true'),)
+        packets = lone.send(reply(invite, 401, lines=nonce))
+        if len(packets) == 2:
+            assert isinstance(packets[1].message, Request)
+            invite = packets[1].message
+            repetitions += 1
+    assert (repetitions, lone.facts) == (4, [CallRefused(LEG, 401, "Unauthorized")])
+
+
+def test_proxy_and_server_may_both_ask() -> None:
+    """22.3: each realm and kind once; both credentials stay."""
+    lone, invite = dialling(CREDENTIALS)
+    second = lone.send(reply(invite, 407, lines=PROXY))[1].message
+    assert isinstance(second, Request)
+    third = lone.send(reply(second, 401, lines=CHALLENGE))[1].message
+    assert 'nonce="p1"' in (third.header("Proxy-Authorization") or "")
+    assert 'nonce="n1"' in (third.header("Authorization") or "")
+
+
+@pytest.mark.parametrize("credentials", [None, Credentials("bot", "secret", "other.test"), Credentials("", "")])
+def test_a_foreign_realm_gets_no_password(credentials: Credentials | None) -> None:
+    """Credentials belong to one realm; without any, 401 is the answer."""
+    lone, invite = dialling(credentials)
+    assert titles(lone.send(reply(invite, 401, lines=CHALLENGE))) == ["ACK"]
+    assert lone.facts == [CallRefused(LEG, 401, "Unauthorized")]
+
+
+def test_a_challenged_bye_is_repeated_with_credentials() -> None:
+    """In-dialog requests use the same credentials, with the next CSeq."""
+    lone, invite = dialling(CREDENTIALS)
+    lone.send(reply(invite, 200))
+    bye = sent(lone.wish(HangUp(LEG, (("X-Bye", "1"),))))
+    again = sent(lone.send(reply(bye, 407, lines=PROXY)))
+    assert (again.cseq.number, again.header("X-Bye"), again.method) == (3, "1", "BYE")
+    assert 'uri="sip:bob@192.0.2.2:5060"' in (again.header("Proxy-Authorization") or "")
+
+
+# -- hanging up -------------------------------------------------------------------------------------------------------
+
+
+def test_cancel_waits_for_a_provisional() -> None:
+    """9.1: CANCEL has the INVITE's branch; nothing is told after the wish."""
+    lone, invite = dialling()
+    assert lone.wish(HangUp(LEG)) == []
+    cancel = sent(lone.send(reply(invite, 100, tag=None)))
+    assert (cancel.method, cancel.via, cancel.cseq.number, cancel.to) == ("CANCEL", invite.via, 1, invite.to)
+    assert lone.send(reply(cancel, 200)) == []
+    assert titles(lone.send(reply(invite, 487))) == ["ACK"]
+    assert (lone.wait(40), lone.facts) == ([], [])
+
+
+@pytest.mark.parametrize("provisional", [True, False])
+def test_a_200_that_races_the_cancel_is_acknowledged_and_hung_up(*, provisional: bool) -> None:
+    """The call was answered all the same: ACK, then BYE, and nothing is told."""
+    lone, invite = dialling()
+    if provisional:
+        lone.send(reply(invite, 180))
+        lone.facts.clear()
+    lone.wish(HangUp(LEG))
+    assert titles(lone.send(reply(invite, 200))) == ["ACK", "BYE"]
+    assert lone.facts == []
+
+
+def test_a_cancelled_call_nobody_answers_is_forgotten() -> None:
+    """9.1: 64*T1 after the CANCEL; and as long again for late copies."""
+    lone, invite = dialling()
+    lone.send(reply(invite, 180))
+    lone.wish(HangUp(LEG))
+    lone.wait(65)
+    counters = lone.side.endpoint.counters
+    assert (counters["transactions_running"], counters["calls"], len(lone.facts)) == (0, 0, 1)
+
+
+def test_a_call_given_up_during_a_challenge_is_not_repeated() -> None:
+    """HangUp beats the credentials."""
+    lone, invite = dialling(CREDENTIALS)
+    lone.wish(HangUp(LEG))
+    assert titles(lone.send(reply(invite, 401, lines=CHALLENGE))) == ["ACK"]
+    assert lone.facts == []
+
+
+# -- offers and digits ------------------------------------------------------------------------------------------------
+
+
+def talking() -> tuple[Pair, str]:
+    """Alice and Bob in a call, and the name of Bob's leg."""
+    pair = Pair()
+    pair.wish(pair.alice, invite_wish())
+    pair.settle()
+    leg = pair.bob.facts[0].leg
+    pair.wish(pair.bob, Answer(leg, ANSWER))
+    pair.settle()
+    for side in (pair.alice, pair.bob):
+        side.facts.clear()
+    return pair, leg
+
+
+def test_an_offer_of_ours_is_answered() -> None:
+    """14.1: re-INVITE, 200, ACK."""
+    pair, leg = talking()
+    pair.wish(pair.alice, SendOffer(LEG, OFFER))
+    pair.settle()
+    pair.wish(pair.bob, AcceptOffer(leg, ANSWER))
+    pair.settle()
+    assert (pair.bob.facts, pair.alice.facts) == ([OfferReceived(leg, OFFER)], [OfferAnswered(LEG, ANSWER)])
+    assert pair.seen[-4:] == ["> INVITE", "< 100 INVITE", "< 200 INVITE", "> ACK"]
+
+
+def test_offers_that_cross_are_both_491() -> None:
+    """14.2: glare; the call lives and the next offer succeeds."""
+    pair, leg = talking()
+    pair.wish(pair.alice, SendOffer(LEG, OFFER))
+    pair.wish(pair.bob, SendOffer(leg, OFFER))
+    pair.settle()
+    assert (pair.alice.facts, pair.bob.facts) == ([OfferRefused(LEG, 491)], [OfferRefused(leg, 491)])
+    pair.wish(pair.bob, SendOffer(leg, OFFER))
+    pair.settle()
+    assert pair.alice.facts[1:] == [OfferReceived(LEG, OFFER)]
+
+
+def test_a_second_offer_of_ours_is_refused_at_once() -> None:
+    """One at a time, said by the same fact."""
+    pair, _ = talking()
+    pair.wish(pair.alice, SendOffer(LEG, OFFER))
+    pair.wish(pair.alice, SendOffer(LEG, OFFER))
+    assert pair.alice.facts == [OfferRefused(LEG, 491)]
+
+
+@pytest.mark.parametrize("status", [408, 481])
+def test_a_peer_that_lost_the_dialog_ends_the_call(status: int) -> None:
+    """12.2.1.2: 408 or 481 to a request within the dialog."""
+    lone, invite = dialling()
+    lone.send(reply(invite, 200))
+    reinvite = sent(lone.wish(SendOffer(LEG, OFFER)))
+    assert titles(lone.send(reply(reinvite, status))) == ["ACK", "BYE"]
+    assert lone.facts[1:] == [OfferRefused(LEG, status), CallLost(LEG, f"{status} to our re-INVITE")]
+
+
+def test_an_offer_nobody_decides_on_is_cancelled() -> None:
+    """The offer limit; a late 200 is still acknowledged."""
+    lone, invite = dialling()
+    lone.send(reply(invite, 200))
+    reinvite = sent(lone.wish(SendOffer(LEG, OFFER)))
+    lone.send(reply(reinvite, 100))
+    assert schedule(lone.wait(40.0)) == [(40.0, "CANCEL")]
+    assert titles(lone.send(reply(reinvite, 200))) == ["ACK"]
+    assert lone.facts[1:] == [OfferRefused(LEG, 408)]
+
+
+def test_a_digit_travels_by_info() -> None:
+    """SendDigit here, DigitReceived there."""
+    pair, leg = talking()
+    pair.wish(pair.alice, SendDigit(LEG, "#"))
+    pair.settle()
+    assert pair.bob.facts == [DigitReceived(leg, "#")]
+
+
+# -- bounds and mistakes ----------------------------------------------------------------------------------------------
+
+
+def test_a_leg_is_placed_once_and_wishes_must_be_sendable() -> None:
+    """LocalError, with nothing sent and nothing kept."""
+    lone, _ = dialling()
+    with pytest.raises(LocalError):
+        lone.wish(invite_wish())
+    with pytest.raises(LocalError):
+        lone.wish(invite_wish("other", headers=(("X-A", "b\r\nVia: c"),)))
+    with pytest.raises(LocalError):
+        lone.wish(SendDigit(LEG, "99"))
+    assert lone.side.endpoint.counters["calls"] == 1
+
+
+def test_what_we_cannot_dial_is_refused() -> None:
+    """Another scheme is 416, one call too many 503."""
+    lone = Lone(EndpointConfig(port=5060, max_calls=1))
+    lone.wish(invite_wish())
+    lone.wish(invite_wish("second"))
+    tel = Lone()
+    tel.wish(attrs.evolve(invite_wish(), callee=parse_uri("tel:+4930")))
+    assert lone.facts == [CallRefused("second", 503, "Too many calls")]
+    assert tel.facts == [CallRefused(LEG, 416, "Unsupported URI Scheme")]
+
+
+def test_stray_responses_are_counted() -> None:
+    """17.1.3: unknown branch, wrong method, two Vias."""
+    lone, _ = dialling()
+    foreign = reply(request("INVITE", branch="z9hG4bKnever"), 200)
+    assert lone.send(foreign) == []
+    assert lone.side.endpoint.counters["strays"] == 1
+    assert lone.facts == []
+
+
+def test_thousands_of_calls_keep_the_deadline_cheap() -> None:
+    """Every step of 500 calls looks at few entries: the schedule is a heap."""
+    endpoint = Endpoint(EndpointConfig(port=5060, max_calls=5000), random.Random(1))
+    for number in range(500):
+        endpoint.handle(invite_wish(f"leg-{number}"), number / 1000)
+    assert endpoint.deadline().at == 0.5
+    assert len(endpoint._layer.schedule._heap) <= 2 * 1000 + 64
+
+
+def test_the_source_of_a_200_is_remembered_for_nat() -> None:
+    """A callee behind NAT: ACK and BYE go where its 200 came from."""
+    lone, invite = dialling()
+    lone.peer = ("198.51.100.9", 31000)
+    (ack,) = lone.send(reply(invite, 200, contact="sip:bob@10.0.0.7:5060"))
+    (bye,) = lone.wish(HangUp(LEG))
+    assert (ack.destination, bye.destination) == (lone.peer, lone.peer)
+
+
+def test_ids_differ_from_call_to_call_and_repeat_with_the_seed() -> None:
+    """Randomness is injected."""
+
+    def ids(seed: int) -> list[str]:
+        endpoint = Endpoint(EndpointConfig(port=5060), random.Random(seed))
+        effects = [*endpoint.handle(invite_wish("a"), 0), *endpoint.handle(invite_wish("b"), 0)]
+        packets = [Packet(e.data, ALICE, e.destination) for e in effects if isinstance(e, Send)]
+        assert not any(isinstance(effect, Emit) for effect in effects)
+        return [packet.message.call_id for packet in packets]
+
+    assert ids(1) == ids(1)
+    assert len({*ids(1), *ids(2)}) == 4
+
+
+def test_refused_by_a_phone_of_ours() -> None:
+    """Both sides of a 486."""
+    pair = Pair()
+    pair.wish(pair.alice, invite_wish())
+    pair.settle()
+    pair.wish(pair.bob, Refuse(pair.bob.facts[0].leg, 486, "in a meeting"))
+    pair.settle()
+    assert pair.alice.facts == [CallRefused(LEG, 486, "Busy Here")]
+    pair.advance(33)
+    assert [side.endpoint.counters["transactions_running"] for side in (pair.alice, pair.bob)] == [0, 0]
