@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 
 from rustpbx.errors import RemoteError
 from rustpbx.sip.message import CSeq, NameAddr, Via
-from rustpbx.sip.uri import NO_PARAMS, Params, make_params, parse_host_port, parse_uri
+from rustpbx.sip.uri import MAX_PARAMS, NO_PARAMS, Params, make_params, parse_host_port, parse_uri
 
 COMPACT = {
     "a": "Accept-Contact",
@@ -63,7 +63,7 @@ _VALUE = rf"{_QUOTED}|{_PLAIN}"
 _PARAM = rf"[ \t]*+;[ \t]*+({_TOKEN})(?:[ \t]*+=[ \t]*+({_VALUE}))?+"
 
 TOKEN = re.compile(_TOKEN)
-_PARAMS = re.compile(rf"(?:{_PARAM})*+", re.DOTALL)
+_PARAMS = re.compile(rf"(?:{_PARAM}){{0,{MAX_PARAMS + 1}}}+", re.DOTALL)
 CALL_ID = re.compile(r"[!-~]++")
 
 _PARAM_VALUE = re.compile(_VALUE, re.DOTALL)
@@ -119,10 +119,10 @@ def unquote(text: str) -> str:
     return _ESCAPED.sub(r"\1", text[1:-1]) if "\\" in text else text[1:-1]
 
 
-def split_list(value: str) -> list[str]:
+def split_list(value: str, most: int = 1000) -> list[str]:
     """The values of a comma list; commas in quoted strings and angle brackets do not count.
 
-    Raises RemoteError (400) for an empty value, or a quote or bracket that is never closed.
+    Raises RemoteError: 400 for an empty value, or a quote or bracket that is never closed; 513 for too many values.
     """
     if "," not in value:
         return [value]
@@ -133,6 +133,8 @@ def split_list(value: str) -> list[str]:
         piece = found[0].strip(" \t") if found else ""
         if not piece:
             raise RemoteError("an empty value in a list")
+        if len(values) == most:
+            raise RemoteError(f"more than {most} values in a list", 513)
         values.append(piece)
         position += len(found[0]) if found else 0
         if position == len(value):

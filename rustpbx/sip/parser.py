@@ -148,7 +148,7 @@ class _Fields:
         fields = self.typed.get(name)
         if fields is None:
             return []
-        values = [value for field in fields for value in split_list(field)]
+        values = [value for field in fields for value in split_list(field, most)]
         if len(values) > most:
             raise RemoteError(f"more than {most} {name} values", 513)
         return values
@@ -308,7 +308,7 @@ def _salvage(method: str, lines: list[str], limits: Limits) -> PartialRequest | 
 
 def _salvage_vias(value: str, most: int) -> list[Via]:
     try:
-        return [parse_via(text) for text in split_list(value)[:most]]
+        return [parse_via(text) for text in split_list(value, most)]
     except RemoteError:
         first = salvage_via(value)
         return [first] if first is not None else []
