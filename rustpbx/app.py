@@ -84,12 +84,12 @@ async def open_server(config: Config, outside: Outside) -> AsyncIterator[Server]
     Raises OSError if an address cannot be bound.
     """
     async with AsyncExitStack() as exits, trio.open_nursery() as nursery:
+        parts: trio.Nursery = await nursery.start(_hold_parts)
         stack, sip = None, None
         if config.ua is not None:
             stack = _stack(config, config.ua, outside)
-            sip = await nursery.start(stack.run)
+            sip = await parts.start(stack.run)
         plane = Plane(outside.ports, outside.clock, _plane_config(config, outside), outside.rng)
-        await nursery.start(plane.run)
         services = await _services(config, outside, plane, stack, exits)
         ua = config.ua or UaConfig()
         registry = Registry(
@@ -100,8 +100,9 @@ async def open_server(config: Config, outside: Outside) -> AsyncIterator[Server]
             ring_timeout=ua.ring_timeout,
             max_calls=config.max_calls,
         )
-        await nursery.start(registry.run)
-        http = await nursery.start(
+        await parts.start(registry.run)
+        await parts.start(plane.run)
+        http = await parts.start(
             serve_http, _http_config(config), outside.network, registry, Access.from_config(config), outside.clock
         )
         server = Server(config=config, http=http, sip=sip, registry=registry, plane=plane, stack=stack)
@@ -112,7 +113,15 @@ async def open_server(config: Config, outside: Outside) -> AsyncIterator[Server]
                 await server.shutdown()
                 if stack is not None:
                     await stack.flush()
-            nursery.cancel_scope.cancel()
+            parts.cancel_scope.cancel()
+
+
+async def _hold_parts(*, task_status: trio.TaskStatus[trio.Nursery]) -> None:
+    """Hold the parts in a nursery that the host's cancellation does not reach: calls must still say goodbye."""
+    with trio.CancelScope(shield=True):
+        async with trio.open_nursery() as parts:
+            task_status.started(parts)
+            await trio.sleep_forever()
 
 
 async def _services(
@@ -131,7 +140,7 @@ async def _services(
         clock=outside.clock,
         network=outside.network,
         plane=plane,
-        fetcher=Fetcher(guarded, outside.offload, config.media_cache_path, policy),
+        fetcher=Fetcher(guarded, outside.offload, config.media_cache_path or None, policy),
         speech=SpeechServices(offload=outside.offload, network=outside.network, client=client, guarded=guarded),
         stack=stack,
         announcer=Webhook(client, handler, outside.clock, secret=handler.secret) if handler is not None else None,

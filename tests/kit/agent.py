@@ -46,6 +46,10 @@ class Agent:
         """Send one command."""
         await self._socket.send_message(json.dumps({"command": command, **fields}))
 
+    async def send_text(self, text: str) -> None:
+        """Send whatever it is."""
+        await self._socket.send_message(text)
+
     async def until(self, name: str, count: int = 1) -> dict[str, Any]:
         """The `count`-th event of that name, as soon as it is there. Raises AssertionError if the socket ends first."""
         await self._wait(lambda: self._having(name, count) is not None or self.closed is not None)
