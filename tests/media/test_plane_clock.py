@@ -16,6 +16,7 @@ class Steps:
         self.done: list[float | str] = []
         self.stalls: dict[int, float] = {}
         self.failing = False
+        self.idle = False
 
     def tick(self, due: float) -> None:
         """Note it."""
@@ -78,3 +79,21 @@ async def test_a_raising_tick_stops_nothing() -> None:
     steps.failing = True
     clock = await _run(steps, 1.001)
     assert (clock.ticks, clock.failed) == (50, 50)
+
+
+async def test_a_clock_with_nothing_to_do_rests_and_begins_anew() -> None:
+    """No tick while idle, however long; once woken the schedule starts there, and nothing counts as late."""
+    steps = Steps()
+    steps.idle = True
+    clock = MediaClock(steps, TrioClock(epoch=0))
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(clock.run)
+        await trio.sleep(3600)
+        assert steps.done == []
+        steps.idle = False
+        woken = trio.current_time()
+        clock.wake()
+        await trio.sleep(0.041)
+        nursery.cancel_scope.cancel()
+    assert steps.done == _due(woken, 1, 2)
+    assert clock.lateness.worst == 0.0

@@ -27,6 +27,11 @@ WINDOW = 3000
 class Stepped(Protocol):
     """What the clock steps."""
 
+    @property
+    def idle(self) -> bool:
+        """Whether there is nothing to step, so that the clock may rest until `MediaClock.wake`."""
+        ...
+
     def tick(self, due: float) -> None:
         """Do one tick's work; `due` is the time it stands for."""
         ...
@@ -79,6 +84,7 @@ class MediaClock:
     def __init__(self, stepped: Stepped, clock: Clock) -> None:
         self._stepped = stepped
         self._clock = clock
+        self._woken = trio.Event()
         self.lateness = Lateness()
         self.ticks = 0
         self.failed = 0
@@ -90,6 +96,9 @@ class MediaClock:
         due = self._clock.now() + TICK
         task_status.started()
         while True:
+            if self._stepped.idle:
+                await self._woken.wait()
+                due = self._clock.now() + TICK
             await trio.sleep_until(due)
             late = self._clock.now() - due
             self.lateness.add(late)
@@ -101,6 +110,11 @@ class MediaClock:
             for _ in range(ticks):
                 self._tick(due)
                 due += TICK
+
+    def wake(self) -> None:
+        """There is something to step again: a resting clock begins a new schedule."""
+        self._woken.set()
+        self._woken = trio.Event()
 
     def _tick(self, due: float) -> None:
         began = self._clock.now()

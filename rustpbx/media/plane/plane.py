@@ -118,6 +118,11 @@ class Plane:
         self._egress.speak()
         self._report(due)
 
+    @property
+    def idle(self) -> bool:
+        """Whether no leg is open. Asked by the clock."""
+        return not self._legs
+
     def skip(self, ticks: int) -> None:
         """Leave out `ticks` steps. Called by the clock."""
         self._egress.skip(ticks)
@@ -158,6 +163,7 @@ class Plane:
         self._legs[leg] = self._by_slot[slot] = opened
         self._ingress.add(opened)
         self._egress.add(opened)
+        self._media_clock.wake()
         return LegOpened(leg, port, ssrc)
 
     def set_remote(self, leg: str, media: MediaFormat) -> None:

@@ -88,6 +88,7 @@ class _Playing:
 
     async def run(self) -> None:
         with self._scope:
+            await trio.lowlevel.checkpoint()  # stopped before it began: the leg may be gone
             async with self._services.plane.source(self._leg, self.generation) as source:
                 self._source = source
                 await self._fill(source)
