@@ -94,7 +94,10 @@ async def stranger(house: House) -> AsyncIterator[Stranger]:
         (OPTIONS.replace(b"OPTIONS", b"DANCE") + b"\r\n", b"SIP/2.0 501"),
         (OPTIONS.replace(b"OPTIONS", b"PUBLISH") + b"\r\n", b"SIP/2.0 405"),
         (OPTIONS + b"Require: levitation\r\n\r\n", b"SIP/2.0 420"),
-        (OPTIONS.replace(b"OPTIONS", b"BYE").replace(b"sip:10.0.0.1>", b"sip:10.0.0.1>;tag=9") + b"\r\n", b"SIP/2.0 481"),
+        (
+            OPTIONS.replace(b"OPTIONS", b"BYE").replace(b"sip:10.0.0.1>", b"sip:10.0.0.1>;tag=9") + b"\r\n",
+            b"SIP/2.0 481",
+        ),
         (INVITE % (len(SDP_VIDEO), SDP_VIDEO), b"SIP/2.0 488"),
         (INVITE.replace(b"application/sdp", b"text/plain") % (2, b"hi"), b"SIP/2.0 415"),
         (OPTIONS + b"\r\n", b"SIP/2.0 200"),
@@ -120,7 +123,9 @@ async def test_any_datagram_on_the_sip_port(data: bytes, seed: int) -> None:
         await other.send(data)
         await other.send(bytes(broken))
         await trio.testing.wait_all_tasks_blocked()
-        await other.send(OPTIONS.replace(b"z9hG4bKx", b"z9hG4bKgood").replace(b"Call-ID: c", b"Call-ID: good") + b"\r\n")
+        await other.send(
+            OPTIONS.replace(b"z9hG4bKx", b"z9hG4bKgood").replace(b"Call-ID: c", b"Call-ID: good") + b"\r\n"
+        )
         answers = [await other.answer()]
         while b"200" not in answers[-1]:
             answers.append(await other.answer())

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 
 import attrs
 
-from rustpbx.sip.uri import Params, Uri
+from rustpbx.sip.uri import NO_PARAMS, Params, Uri
 
 Lines = tuple[tuple[str, str], ...]
 """Header fields that the stack does not interpret, in order: (canonical name, value)."""
@@ -21,7 +21,7 @@ class NameAddr:
 
     uri: Uri
     display_name: str = ""
-    params: Params = Params()
+    params: Params = NO_PARAMS
 
     @property
     def tag(self) -> str | None:
@@ -40,7 +40,7 @@ class Via:
     transport: str
     host: str
     port: int | None = None
-    params: Params = Params()
+    params: Params = NO_PARAMS
 
     @property
     def branch(self) -> str | None:

@@ -51,7 +51,11 @@ async def serve_files(network: Network, address: Address, files: Mapping[str, Fi
             else:
                 break
         file = files.get(target, File(b"not here", "text/plain", 404))
-        headers = [("content-length", str(len(file.body))), ("content-type", file.content_type), ("connection", "close")]
+        headers = [
+            ("content-length", str(len(file.body))),
+            ("content-type", file.content_type),
+            ("connection", "close"),
+        ]
         response = h11.Response(status_code=file.status, headers=headers)
         parts = [response, h11.Data(data=file.body), h11.EndOfMessage()]
         await stream.send_all(b"".join(connection.send(part) or b"" for part in parts))
