@@ -103,6 +103,21 @@ async def test_we_call_sipp(tmp_path: Path) -> None:
             assert (await agent.ended())[-1] == "hangup"
 
 
+@pytest.mark.parametrize(("password", "outcome"), [("secret", "answer"), ("wrong", "reject")])
+async def test_sipp_asks_for_a_password(tmp_path: Path, password: str, outcome: str) -> None:
+    """Another implementation checks our digest: the right password is answered, a wrong one refused with 403."""
+    async with open_real_house(tmp_path) as house, trio.open_nursery() as nursery:
+        port = str(free_port(socket.SOCK_DGRAM))
+        nursery.start_soon(sipp, tmp_path, str(SCENARIOS / "uas_auth.xml"), "-p", port)
+        async with house.agent() as agent:
+            credentials = {"username": "bot", "password": password, "realm": "pbx.test"}
+            await agent.send("invite", option={"callee": f"sip:sipp@{LOOPBACK}:{port}", "sip": credentials})
+            event = await agent.until(outcome)
+            assert event.get("code", 403) == 403
+            await agent.send("hangup")
+            assert (await agent.ended())[-1] == "hangup"
+
+
 async def test_sipp_offers_what_we_do_not_speak(tmp_path: Path) -> None:
     """An offer of G.729 alone gets 488, nobody is asked."""
     scenario = (SCENARIOS / "uac_bye.xml").read_text()
