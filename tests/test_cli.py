@@ -13,6 +13,7 @@ from types import ModuleType
 
 import pytest
 
+import rustpbx
 from rustpbx import cli, logs
 from rustpbx.config import Config
 from rustpbx.errors import OverloadedError
@@ -156,6 +157,7 @@ def test_the_demo_gets_its_own_arguments(monkeypatch: pytest.MonkeyPatch) -> Non
     module = ModuleType("rustpbx.demo")
     module.__dict__["main"] = len
     monkeypatch.setitem(sys.modules, "rustpbx.demo", module)
+    monkeypatch.setattr(rustpbx, "demo", module, raising=False)
     assert cli.main(["demo", "--help", "x"], {}) == 2
 
 

@@ -84,6 +84,12 @@ def register_synthesizer(provider: str, factory: SynthesizerFactory) -> None:
     _synthesizers[provider] = factory
 
 
+def unregister(provider: str) -> None:
+    """Forget what was registered as `provider`, in both directions."""
+    _recognizers.pop(provider, None)
+    _synthesizers.pop(provider, None)
+
+
 def make_recognizer(options: RecognizerOptions, services: SpeechServices) -> Recognizer:
     """The recognizer for one call. Raises `SpeechError` for a provider that is unknown, or not installed."""
     return _find(_recognizers, options.provider)(options, services)

@@ -14,12 +14,12 @@ from rustpbx.app import Outside, Server, open_server
 from rustpbx.settings import Config, HandlerConfig, UaConfig
 from rustpbx.shell.clock import TrioClock
 from rustpbx.shell.offload import InlineOffload
-from rustpbx.speech.registry import register_recognizer, register_synthesizer
 from rustpbx.testing.network import MemoryNetwork
 from rustpbx.testing.phone import Phone, open_phone
-from rustpbx.testing.speech import ScriptedRecognizer, ScriptedSynthesizer
+from rustpbx.testing.speech import ScriptedSynthesizer
 from rustpbx.testing.wire import Link, Wire, open_wire
 from tests.kit.agent import Agent, Webhook, connect_agent
+from tests.kit.scripted import scripted_speech
 
 SERVER, PHONE, AGENT = "10.0.0.1", "10.0.0.2", "10.0.0.3"
 EPOCH = 1_760_000_000.0
@@ -83,26 +83,25 @@ async def open_house(
     synthesizer: ScriptedSynthesizer | None = None,
 ) -> AsyncIterator[House]:
     """Everything up; the speech provider `scripted` says `transcripts` in turn and speaks in tones."""
-    register_recognizer("scripted", lambda _, __: ScriptedRecognizer(transcripts))
-    register_synthesizer("scripted", lambda _, __: synthesizer or ScriptedSynthesizer())
-    rng = random.Random(seed)
-    async with open_wire(seed) as wire:
-        if link is not None:
-            wire.link(SERVER, PHONE, link)
-        outside = Outside(
-            network=wire.host(SERVER),
-            ports=wire.ports(SERVER),
-            offload=InlineOffload(),
-            clock=TrioClock(EPOCH),
-            rng=rng,
-        )
-        webhook = Webhook()
-        async with trio.open_nursery() as nursery:
-            agents = wire.host(AGENT)
+    with scripted_speech(transcripts, synthesizer):
+        async with open_wire(seed) as wire, trio.open_nursery() as nursery:
+            if link is not None:
+                wire.link(SERVER, PHONE, link)
+            webhook, agents = Webhook(), wire.host(AGENT)
             nursery.start_soon(webhook.serve, agents, (AGENT, 9000))
             async with (
-                open_server(config or server_config(), outside) as server,
+                open_server(config or server_config(), _outside(wire, seed)) as server,
                 open_phone(wire.host(PHONE), PHONE, seed=seed) as phone,
             ):
                 yield House(wire=wire, server=server, phone=phone, webhook=webhook, agents=agents)
             nursery.cancel_scope.cancel()
+
+
+def _outside(wire: Wire, seed: int) -> Outside:
+    return Outside(
+        network=wire.host(SERVER),
+        ports=wire.ports(SERVER),
+        offload=InlineOffload(),
+        clock=TrioClock(EPOCH),
+        rng=random.Random(seed),
+    )

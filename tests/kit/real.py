@@ -17,9 +17,8 @@ from rustpbx.settings import Config, HandlerConfig, UaConfig
 from rustpbx.shell.clock import TrioClock
 from rustpbx.shell.network import RealNetwork
 from rustpbx.shell.offload import InlineOffload
-from rustpbx.speech.registry import register_recognizer, register_synthesizer
-from rustpbx.testing.speech import ScriptedRecognizer, ScriptedSynthesizer
 from tests.kit.agent import Agent, Webhook, connect_agent
+from tests.kit.scripted import scripted_speech
 
 LOOPBACK = "127.0.0.1"
 
@@ -61,8 +60,6 @@ class RealHouse:
 @asynccontextmanager
 async def open_real_house(cache: Path) -> AsyncIterator[RealHouse]:
     """A server on free loopback ports, with the scripted speech provider `scripted`."""
-    register_recognizer("scripted", lambda _, __: ScriptedRecognizer(()))
-    register_synthesizer("scripted", lambda _, __: ScriptedSynthesizer())
     hook = (LOOPBACK, free_port(socket.SOCK_STREAM))
     handler = HandlerConfig(type="webhook", urls=(f"http://{hook[0]}:{hook[1]}/",))
     config = Config(
@@ -83,6 +80,7 @@ async def open_real_house(cache: Path) -> AsyncIterator[RealHouse]:
     webhook = Webhook()
     async with trio.open_nursery() as nursery:
         nursery.start_soon(webhook.serve, RealNetwork(), hook)
-        async with open_server(config, outside) as server:
-            yield RealHouse(server, webhook)
+        with scripted_speech():
+            async with open_server(config, outside) as server:
+                yield RealHouse(server, webhook)
         nursery.cancel_scope.cancel()
