@@ -5,6 +5,7 @@ Lean on purpose: connected sockets, one packet buffer a phone, sends spread over
 
 from __future__ import annotations
 
+import contextlib
 import json
 import select
 import socket
@@ -45,8 +46,6 @@ class Phones:
         self._audio = speech()
         self._sockets: list[socket.socket] = []
         self._packets: list[bytearray] = []
-        self._epoll = select.epoll()
-        self._by_fd: dict[int, int] = {}
         self._last: list[float] = []
         self._ticks = 0
         self._calling = False
@@ -56,14 +55,17 @@ class Phones:
 
     def run(self) -> None:
         """Until the questions end."""
-        self._epoll.register(sys.stdin.fileno(), select.EPOLLIN)
+        questions = select.poll()
+        questions.register(sys.stdin.fileno(), select.POLLIN)
         due = time.monotonic()
         group = 0
         while True:
             due += TICK / GROUPS
-            if not self._receive_until(due):
+            time.sleep(max(0.0, due - time.monotonic()))
+            if questions.poll(0) and not self._answer():
                 return
             if self._calling:
+                self._receive(group)
                 self._send(group)
             group = (group + 1) % GROUPS
             self._ticks += group == 0
@@ -80,27 +82,14 @@ class Phones:
             except OSError:
                 self._refused += 1
 
-    def _receive_until(self, due: float) -> bool:
-        """Sleep until the next group is due, then count what came; False once nobody asks any more.
+    def _receive(self, group: int) -> None:
+        """Count what came to the phones of a group. To wait for it would charge the server with each waking up."""
+        for index in range(group, len(self._sockets), GROUPS):
+            with contextlib.suppress(BlockingIOError):
+                while True:
+                    self._count(index, self._sockets[index].recvmsg(0, 64)[1])
 
-        Sleeping in `epoll` instead would charge the server with waking this process for every single packet.
-        """
-        time.sleep(max(0.0, due - time.monotonic()))
-        while ready := self._epoll.poll(0):
-            for fd, _ in ready:
-                index = self._by_fd.get(fd)
-                if index is None:
-                    if not self._answer():
-                        return False
-                else:
-                    self._count(index)
-        return True
-
-    def _count(self, index: int) -> None:
-        try:
-            _, ancillary, _, _ = self._sockets[index].recvmsg(0, 64)
-        except OSError:
-            return
+    def _count(self, index: int, ancillary: list[tuple[int, int, bytes]]) -> None:
         seconds, nanoseconds = struct.unpack("qq", ancillary[0][2])
         now = seconds + nanoseconds / 1e9
         self._received += 1
@@ -131,9 +120,7 @@ class Phones:
         sock.bind(("127.0.0.1", 0))
         self._sockets.append(sock)
         self._packets.append(bytearray(struct.pack("!BBHII", 0x80, 0, 0, 0, 1000 + index) + bytes(160)))
-        self._by_fd[sock.fileno()] = index
         self._last.append(time.time())
-        self._epoll.register(sock.fileno(), select.EPOLLIN)
         port: int = sock.getsockname()[1]
         return port
 

@@ -12,11 +12,11 @@ import numpy as np
 import numpy.typing as npt
 
 from rustpbx.media.plane.leg import Leg
-from rustpbx.media.plane.stages import FRAME, Flags, Samples, Slots
+from rustpbx.media.plane.stages import FRAME, Flags, Floats, Slots
 from rustpbx.media.vad.detector import Detector
 
-SIZE = 2 * 2 * FRAME
-"""Bytes of a 20 ms frame of 16 kHz."""
+SIZE = 2 * FRAME
+"""Bytes of a 20 ms frame."""
 
 NEITHER = 2
 """In `_steady`: both kinds of frames matter."""
@@ -46,12 +46,14 @@ class Attention:
             self._legs[leg.slot] = leg
             self._detectors[leg.slot] = leg.watch.detector
 
-    def attend(self, slots: Slots, frames: Samples, heard_at: Times) -> None:
-        """Take the 16 kHz frames (n, 320) of these legs, heard at `heard_at` (n,)."""
+    def attend(self, slots: Slots, pcm: Floats, heard_at: Times) -> None:
+        """Take the frames (n, 160) of these legs, heard at `heard_at` (n,)."""
         watched = self._watched[slots]
         if not watched.all():
-            slots, frames, heard_at = slots[watched], frames[watched], heard_at[watched]
-        voiced = self._judged(slots, frames.tobytes())
+            slots, pcm, heard_at = slots[watched], pcm[watched], heard_at[watched]
+        if not slots.size:
+            return
+        voiced = self._judged(slots, pcm.astype(np.int16).tobytes())
         news = (voiced != self._steady[slots]) | (heard_at >= self._look_at[slots])
         for index in np.flatnonzero(news).tolist():
             self._tell(int(slots[index]), bool(voiced[index]), float(heard_at[index]))

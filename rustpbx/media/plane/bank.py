@@ -61,6 +61,7 @@ class Bank:
         # -- heard audio
         self.heard = np.zeros(slots, np.bool_)  # audio has begun: from here on every tick yields a frame
         self.wanted = np.zeros(slots, np.bool_)  # a tap or a detector listens
+        self.tapped = np.zeros(slots, np.bool_)  # a tap listens: 16 kHz
         self.last = np.zeros((slots, FRAME), np.float32)
         self.tail = np.zeros((slots, HISTORY), np.float32)
         self.power = np.zeros(slots, np.float32)
@@ -115,7 +116,7 @@ class Bank:
     def silence(self, slot: int) -> None:
         """Take a slot out of every step of the tick."""
         self.receive_pt[slot] = -1
-        self.sending[slot] = self.heard[slot] = self.wanted[slot] = self.flowing[slot] = False
+        self.sending[slot] = self.heard[slot] = self.wanted[slot] = self.tapped[slot] = self.flowing[slot] = False
         self.spooled[slot] = self.closing[slot] = False
 
     def silence_code(self, slot: int) -> int:

@@ -14,8 +14,8 @@ from rustpbx.media.plane.leg import Leg
 from rustpbx.media.plane.port import Ports
 from rustpbx.media.plane.stages import FRAME, HEADER, Bytes, Flags, Slots
 
-LOW = 8
-"""Frames in a playout ring below which it is filled up from the spool: 160 ms, more than any catch-up takes at once."""
+LOW = 4
+"""Frames in a playout ring below which it is filled up from the spool. Looked at in each tick, so that one would do."""
 
 
 class Egress:

@@ -16,7 +16,7 @@ from rustpbx.media.plane import stages
 from rustpbx.media.plane.attention import Attention
 from rustpbx.media.plane.bank import BLOCKS, Bank
 from rustpbx.media.plane.leg import Leg
-from rustpbx.media.plane.stages import Bytes, Flags, Slots
+from rustpbx.media.plane.stages import Bytes, Flags, Floats, Slots
 from rustpbx.media.plane.tap import Tap
 
 TICK = 0.02
@@ -114,13 +114,24 @@ class Hearing:
         if not found.all():
             missing = slots[~found]
             pcm[~found] = stages.conceal(bank.last[missing], bank.misses[missing])
-        wide, tail = stages.upsample(bank.tail[slots], pcm)
+            slots_found, pcm_found = slots[found], pcm[found]
+        else:
+            slots_found, pcm_found = slots, pcm
         if bank.surplus[slots].any():
             bank.power[slots] = stages.levels(pcm)
-        bank.last[slots[found]] = pcm[found]
-        bank.tail[slots] = tail
-        bank.blocks[slots, self._tick % BLOCKS] = wide
-        self._attention.attend(slots, wide, self._now - (bank.delay[slots] + 1) * TICK)
+        self._widen(slots, pcm)
+        bank.last[slots_found] = pcm_found
+        self._attention.attend(slots, pcm, self._now - (bank.delay[slots] + 1) * TICK)
+
+    def _widen(self, slots: Slots, pcm: Floats) -> None:
+        """16 kHz for those that are tapped."""
+        bank = self._bank
+        tapped = bank.tapped[slots]
+        if not tapped.all():
+            slots, pcm = slots[tapped], pcm[tapped]
+        if slots.size:
+            wide, bank.tail[slots] = stages.upsample(bank.tail[slots], pcm)
+            bank.blocks[slots, self._tick % BLOCKS] = wide
 
     def _advance(self, slots: Slots) -> None:
         bank = self._bank

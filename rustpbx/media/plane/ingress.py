@@ -155,7 +155,7 @@ class Ingress:
     def _place_rows(self, rows: Slots, slots: Slots, sizes: stages.Ints, now: float) -> Slots:
         """Put the ordinary packets into their rings; the rows of the others."""
         bank = self._bank
-        packets = self._packets[: len(rows)]
+        packets = self._packets[: len(rows), : HEADER + FRAME]
         header = stages.parse_headers(packets)
         delta = stages.signed(header.rtp_time - bank.cursor[slots])
         plain = (
@@ -174,9 +174,7 @@ class Ingress:
             header = stages.Headers(*(field[plain] for field in header))
             packets = packets[plain]
         ahead = delta // FRAME
-        stages.insert(
-            bank.ring, bank.present, bank.head, slots, ahead=ahead, payload=packets[:, HEADER : HEADER + FRAME]
-        )
+        stages.insert(bank.ring, bank.present, bank.head, slots, ahead=ahead, payload=packets[:, HEADER:])
         bank.lead[slots] = np.maximum(bank.lead[slots], ahead + 1)
         self._count_rows(slots, header, now)
         odd: Slots = rows[~plain]

@@ -121,11 +121,14 @@ class Leg:
 
     def listen(self) -> None:
         """Note whether anybody listens; whoever begins to starts with a clean filter."""
-        wanted = bool(self.taps) or self.watch is not None
-        if wanted and not self.bank.wanted[self.slot]:
-            self.bank.tail[self.slot] = 0
-            self.bank.last[self.slot] = 0
-        self.bank.wanted[self.slot] = wanted and not self.failed
+        bank, slot = self.bank, self.slot
+        tapped = bool(self.taps) and not self.failed
+        wanted = tapped or (self.watch is not None and not self.failed)
+        if tapped and not bank.tapped[slot]:
+            bank.tail[slot] = 0
+        if wanted and not bank.wanted[slot]:
+            bank.last[slot] = 0
+        bank.tapped[slot], bank.wanted[slot] = tapped, wanted
 
     def stats(self) -> LegStats:
         """The counters as they stand."""

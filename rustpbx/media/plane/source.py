@@ -127,9 +127,11 @@ class Source:
         bank, slot = self._bank, self._slot
         frames = min(PLAYOUT - int(bank.playout_count[slot]), self._spooled // FRAME)
         if frames > 0:
-            start = int(bank.playout_head[slot] + bank.playout_count[slot])
-            places = (start + np.arange(frames)) % PLAYOUT
-            bank.playout[slot, places] = self._cut(frames * FRAME).reshape(frames, FRAME)
+            ring, new = bank.playout[slot], self._cut(frames * FRAME).reshape(frames, FRAME)
+            start = int(bank.playout_head[slot] + bank.playout_count[slot]) % PLAYOUT
+            fitting = min(frames, PLAYOUT - start)
+            ring[start : start + fitting] = new[:fitting]
+            ring[: frames - fitting] = new[fitting:]
             bank.playout_count[slot] += frames
             self._room.set()
         bank.spooled[slot] = self._spooled >= FRAME

@@ -5,6 +5,7 @@ from __future__ import annotations
 from types import TracebackType
 from typing import Self
 
+import numpy as np
 import trio
 
 from rustpbx.errors import MediaError
@@ -45,7 +46,7 @@ class Tap:
         if first >= 0:
             pcm = frames[first : column + 1].reshape(-1).copy()
         else:
-            pcm = frames.take(range(first, column + 1), axis=0, mode="wrap").reshape(-1)
+            pcm = np.concatenate([frames[first:], frames[: column + 1]]).reshape(-1)
         return self._put(AudioBlock(pcm, RATE, at - (self.frames - 1) * TICK))
 
     def close(self) -> None:

@@ -15,8 +15,14 @@ from rustpbx.media.vad.tables import SPEECH, Do, Frame, Hearing
 FRAME = 0.02
 EPSILON = 1e-6  # 250 ms are 12.5 frames: sums of 0.02 must not miss a border by rounding
 
-STEADY = {Hearing.QUIET: False, Hearing.SPEAKING: True}
-"""The kind of frame that changes nothing in a state."""
+STEADY = {
+    Hearing.QUIET: False,
+    Hearing.STIRRING: True,
+    Hearing.WAVERING: False,
+    Hearing.SPEAKING: True,
+    Hearing.FALTERING: False,
+}
+"""The kind of frame that changes nothing in a state, until it has lasted long enough."""
 
 SpeechFact = SpeechStarted | SpeechEnded | SilenceContinues
 
@@ -68,7 +74,11 @@ class Activity:
         state = self._machine.state
         self.steady = STEADY.get(state)
         self.look_at = math.inf
-        if state is Hearing.QUIET and self._timeout is not None and self._waiting_since is not None:
+        if state is Hearing.STIRRING:
+            self.look_at = self._speech_at + self._speech_padding - FRAME
+        elif state in (Hearing.WAVERING, Hearing.FALTERING):
+            self.look_at = self._silence_at + self._silence_padding - FRAME
+        elif state is Hearing.QUIET and self._timeout is not None and self._waiting_since is not None:
             self.look_at = self._waiting_since + self._timeout - FRAME - EPSILON
 
     def _judge(self, voiced: bool, at: float) -> Frame:

@@ -14,7 +14,7 @@ class Detector(Protocol):
     """Says of each 20 ms frame of one stream whether it is speech."""
 
     def voiced(self, frame: bytes) -> bool:
-        """`frame` is 640 bytes: 320 samples int16, native order, 16 kHz mono."""
+        """`frame` is 320 bytes: 160 samples int16, native order, 8 kHz mono."""
         ...
 
 
