@@ -34,6 +34,7 @@ from rustpbx.shell.offload import Offload
 from rustpbx.shell.workers import PoolSpec, Workers, open_workers
 from rustpbx.sip.endpoint import EndpointConfig
 from rustpbx.sip.shell.stack import Stack
+from rustpbx.sip.timing import Timing
 from rustpbx.speech import local
 from rustpbx.speech.registry import SpeechServices
 
@@ -95,7 +96,7 @@ async def open_server(config: Config, outside: Outside) -> AsyncIterator[Server]
         registry = Registry(
             services,
             rng=outside.rng,
-            address=caller_address(stack.local_host("127.0.0.1") if stack else "127.0.0.1", sip[1] if sip else 0),
+            address=caller_address(stack.local_host("192.0.2.1") if stack else "127.0.0.1", sip[1] if sip else 0),
             accept_timeout=ua.accept_timeout,
             ring_timeout=ua.ring_timeout,
             max_calls=config.max_calls,
@@ -149,7 +150,11 @@ async def _services(
 
 def _stack(config: Config, ua: UaConfig, outside: Outside) -> Stack:
     endpoint = EndpointConfig(
-        user_agent=ua.useragent or f"rustpbx/{__version__}", port=ua.udp_port, callid_suffix=ua.callid_suffix
+        user_agent=ua.useragent or f"rustpbx/{__version__}",
+        port=ua.udp_port,
+        callid_suffix=ua.callid_suffix,
+        max_calls=config.max_calls,
+        timing=Timing(ring_limit=max(180.0, ua.ring_timeout + 60), answer_limit=max(600.0, ua.accept_timeout + 60)),
     )
     return Stack(
         endpoint,

@@ -121,9 +121,9 @@ class RealNetwork:
     def source_for(self, host: str) -> str:
         """Ask the routing table by connecting a UDP socket; nothing is sent."""
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        with socket.socket(family, socket.SOCK_DGRAM) as probe:
-            try:
+        try:
+            with socket.socket(family, socket.SOCK_DGRAM) as probe:
                 probe.connect((host, 9))
-            except OSError:
-                return "::1" if family == socket.AF_INET6 else "127.0.0.1"
-            return str(probe.getsockname()[0])
+                return str(probe.getsockname()[0])
+        except OSError:
+            return "::1" if family == socket.AF_INET6 else "127.0.0.1"

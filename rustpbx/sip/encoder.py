@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Iterator
 
 from rustpbx.errors import LocalError, RemoteError
@@ -97,6 +98,7 @@ def _name_addr(address: NameAddr) -> str:
     return f"{name}<{_uri(address.uri)}>{_params(address.params)}"
 
 
+@functools.lru_cache(maxsize=1024)
 def _uri(uri: Uri) -> str:
     text = str(uri)
     try:

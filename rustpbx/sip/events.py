@@ -244,7 +244,7 @@ class ByeReceived:
 
 @attrs.frozen
 class CallLost:
-    """The dialog is gone without the peer's BYE: no ACK within 64*T1, or 408/481 to a request of ours."""
+    """The dialog is gone without the peer's BYE: no ACK within 64*T1, 408/481 to a request of ours, a bug of ours."""
 
     leg: str
     cause: str
@@ -264,6 +264,8 @@ Fact = (
     | ByeReceived
     | CallLost
 )
+ENDINGS = (CallCancelled, CallRefused, ByeReceived, CallLost)
+"""The facts that end a leg."""
 
 
 @attrs.frozen

@@ -6,23 +6,36 @@ the input at hand.
 
 from __future__ import annotations
 
+import logging
 import random
 import zlib
 from collections import Counter
+from collections.abc import Collection
 from typing import Protocol
 
 import attrs
 
 from rustpbx.core import Address, Deadline, Tick
-from rustpbx.sip.dialog import DEFAULT_PORT
+from rustpbx.sip.dialog import DEFAULT_PORT, DialogKey
 from rustpbx.sip.encoder import encode_message
 from rustpbx.sip.events import Effect, Emit, Fact, Send, Undeliverable
 from rustpbx.sip.message import REASONS, CSeq, Lines, NameAddr, Request, Response, Via
 from rustpbx.sip.schedule import Schedule
 from rustpbx.sip.tables import InviteServer
 from rustpbx.sip.timing import Timing
-from rustpbx.sip.transaction import Cancelled, ClientEffect, ClientTransaction, Heard, Outcome, ServerTransaction
+from rustpbx.sip.transaction import (
+    Cancelled,
+    ClientEffect,
+    ClientInput,
+    ClientTransaction,
+    Failed,
+    Heard,
+    Outcome,
+    ServerTransaction,
+)
 from rustpbx.sip.uri import Params
+
+log = logging.getLogger(__name__)
 
 COOKIE = "z9hG4bK"
 
@@ -32,7 +45,8 @@ class EndpointConfig:
     """How the endpoint presents itself, and its bounds.
 
     `port` is the one we advertise in Via and Contact (0: `Stack` puts in the bound one), `callid_suffix` the host
-    part of our Call-IDs. Above `max_transactions` or `max_calls` new requests get 503 with Retry-After (seconds).
+    part of our Call-IDs. Above `max_calls` live calls, or `max_transactions` requests of peers being served, strangers
+    get 503 with Retry-After (seconds), and nothing is kept of them. Running calls may have as many transactions again.
     """
 
     user_agent: str = "rustpbx"
@@ -68,7 +82,7 @@ class _Client:
         return self.transaction.deadline()
 
     def wake(self, now: float) -> None:
-        self.layer.run_client(self, self.transaction.handle(Tick(), now), now)
+        self.layer.feed_client(self, Tick(), now)
 
 
 @attrs.define(eq=False)
@@ -81,7 +95,7 @@ class _Server:
         return self.transaction.deadline()
 
     def wake(self, now: float) -> None:
-        self.layer.run_server(self, self.transaction.handle(Tick(), now))
+        self.layer.feed_server(self, Tick(), now)
 
 
 def stamp_via(via: Via, source: Address) -> Via:
@@ -154,9 +168,9 @@ class TransactionLayer:
         return sum(entry.transaction.state is InviteServer.COMPLETED for entry in self._servers.values())
 
     @property
-    def full(self) -> bool:
-        """True when no more requests may be taken on."""
-        return len(self._servers) >= self.config.max_transactions
+    def serving(self) -> int:
+        """How many requests of peers have a transaction."""
+        return len(self._servers)
 
     def take(self) -> list[Effect]:
         """The effects gathered since the last call."""
@@ -170,6 +184,11 @@ class TransactionLayer:
     def send(self, what: Send) -> None:
         """Send a datagram outside any transaction (ACK of a 2xx, stateless answers) or for one."""
         self._effects.append(what)
+
+    def report_bug(self, where: str) -> None:
+        """Count and log the exception at hand: a mistake of ours."""
+        self.counters["bugs"] += 1
+        log.exception("a bug in %s", where)  # noqa: LOG004 - called where it is handled
 
     def new_id(self) -> str:
         """A fresh tag or Call-ID part: 64 random bits."""
@@ -192,7 +211,7 @@ class TransactionLayer:
         key = _client_key(transaction.branch, request.method)
         entry = _Client(self, key, transaction, owner)
         self._clients[key] = entry
-        self.run_client(entry, transaction.start(now), now)
+        self._run_client(entry, transaction.start(now), now)
         return transaction
 
     def cancel(self, invite: ClientTransaction, lines: Lines, now: float) -> None:
@@ -212,7 +231,7 @@ class TransactionLayer:
         self.start(cancel, invite.destination, None, now)
         entry = self._clients.get(invite.branch)
         if entry is not None:
-            self.run_client(entry, invite.handle(Cancelled(), now), now)
+            self.feed_client(entry, Cancelled(), now)
 
     def hear(self, heard: Heard, now: float) -> bool:
         """Take a response; False if no transaction of ours asked for it."""
@@ -220,7 +239,7 @@ class TransactionLayer:
         entry = self._clients.get(_client_key(heard.response.via.branch or "", cseq.method))
         if entry is None or entry.transaction.request.method != cseq.method or len(heard.response.vias) != 1:
             return False
-        self.run_client(entry, entry.transaction.handle(heard, now), now)
+        self.feed_client(entry, heard, now)
         return True
 
     def undeliverable(self, what: Undeliverable, now: float) -> None:
@@ -228,21 +247,33 @@ class TransactionLayer:
         for key in (what.branch, _client_key(what.branch, "CANCEL")):
             entry = self._clients.get(key)
             if entry is not None:
-                self.run_client(entry, entry.transaction.handle(what, now), now)
+                self.feed_client(entry, what, now)
 
-    def run_client(self, entry: _Client, effects: list[ClientEffect], now: float) -> None:
-        """Pass on what a client transaction wants done."""
+    def feed_client(self, entry: _Client, what: ClientInput, now: float) -> None:
+        """Let a client transaction take an input. A bug of ours in it is a 500 to the owner, and the end of it."""
+        try:
+            effects = entry.transaction.handle(what, now)
+        except Exception:  # noqa: BLE001 - reported in full, and contained
+            self.report_bug(f"our {entry.transaction.request.method}")
+            self._forget_client(entry)
+            effects = [Failed(500, "internal error")]
+        self._run_client(entry, effects, now)
+
+    def _run_client(self, entry: _Client, effects: list[ClientEffect], now: float) -> None:
         if entry.transaction.done:
-            self._clients.pop(entry.key, None)
-            self.schedule.cancel(entry.key)
-            self.counters["transactions_finished"] += 1
-        else:
+            self._forget_client(entry)
+        elif entry.key in self._clients:
             self.schedule.book(entry.key, entry)
         for effect in effects:
             if isinstance(effect, Send):
                 self.send(effect)
             elif entry.owner is not None:
                 entry.owner.outcome(entry.transaction.request, effect, now)
+
+    def _forget_client(self, entry: _Client) -> None:
+        if self._clients.pop(entry.key, None) is not None:
+            self.counters["transactions_finished"] += 1
+        self.schedule.cancel(entry.key)
 
     # -- the peers' requests ------------------------------------------------------------------------------------------
 
@@ -256,7 +287,7 @@ class TransactionLayer:
             return False  # a peer that reuses the branch in the ACK of a 2xx; the dialog takes it
         if request.method != "ACK":
             self.counters["retransmissions_received"] += 1
-        self.run_server(entry, entry.transaction.handle(request, now))
+        self.feed_server(entry, request, now)
         return True
 
     def merged(self, request: Request) -> bool:
@@ -292,8 +323,29 @@ class TransactionLayer:
         response = self.make_response(transaction.request, status, tag=tag, contact=contact, lines=lines, body=body)
         entry = self._servers.get(_server_key(transaction.request, transaction.request.method))
         if entry is not None:
-            self.run_server(entry, transaction.handle(response, now))
+            self._run_server(entry, transaction.handle(response, now))
         return response
+
+    def fail(self, transaction: ServerTransaction, now: float, tag: str | None = None) -> None:
+        """Answer 500 where a bug of ours left a request without an answer; forget it if even that fails."""
+        if transaction.final is not None:
+            return
+        try:
+            self.respond(transaction, 500, now, tag=tag)
+        except Exception:  # noqa: BLE001 - reported in full, and contained
+            self.report_bug(f"the 500 to a {transaction.request.method}")
+            entry = self._servers.get(_server_key(transaction.request, transaction.request.method))
+            if entry is not None:
+                self._forget_server(entry)
+
+    def fail_requests(self, dialogs: Collection[DialogKey], now: float) -> None:
+        """Answer 500 to all requests of these dialogs that have no answer. Looks at every transaction."""
+        tags = {(call_id, remote): local for call_id, local, remote in dialogs}
+        for entry in list(self._servers.values()):
+            request = entry.transaction.request
+            tag = tags.get((request.call_id, request.from_.tag or ""))
+            if tag is not None:
+                self.fail(entry.transaction, now, tag)
 
     def respond_stateless(self, request: Request, status: int, lines: Lines = ()) -> None:
         """Answer without keeping a transaction: overload. The tag follows from the branch (8.2.7)."""
@@ -334,15 +386,27 @@ class TransactionLayer:
             body=body,
         )
 
-    def run_server(self, entry: _Server, sends: list[Send]) -> None:
-        """Pass on what a server transaction wants sent."""
+    def feed_server(self, entry: _Server, what: Request | Tick, now: float) -> None:
+        """Let a server transaction take a copy, an ACK or a tick. A bug of ours in it is the end of it."""
+        try:
+            sends = entry.transaction.handle(what, now)
+        except Exception:  # noqa: BLE001 - reported in full, and contained
+            self.report_bug(f"the answer to a {entry.transaction.request.method}")
+            self._forget_server(entry)
+        else:
+            self._run_server(entry, sends)
+
+    def _run_server(self, entry: _Server, sends: list[Send]) -> None:
         self._effects += sends
-        if not entry.transaction.done:
+        if entry.transaction.done:
+            self._forget_server(entry)
+        else:
             self.schedule.book(entry.key, entry)
-            return
-        self._servers.pop(entry.key, None)
+
+    def _forget_server(self, entry: _Server) -> None:
+        if self._servers.pop(entry.key, None) is not None:
+            self.counters["transactions_finished"] += 1
         self.schedule.cancel(entry.key)
-        self.counters["transactions_finished"] += 1
         merge = _merge_key(entry.transaction.request)
         if self._merged.get(merge) == entry.key:
             del self._merged[merge]

@@ -8,7 +8,7 @@ from rustpbx.errors import LocalError
 from rustpbx.sip.auth import DigestClient
 from rustpbx.sip.dialog import Dialog
 from rustpbx.sip.encoder import encode_message
-from rustpbx.sip.events import Fact, Send
+from rustpbx.sip.events import ENDINGS, Fact, Send
 from rustpbx.sip.layer import Owner, TransactionLayer
 from rustpbx.sip.message import Lines, NameAddr, Request, Response
 from rustpbx.sip.transaction import AckWait, ClientTransaction, ServerTransaction
@@ -30,10 +30,13 @@ class Leg:
     digest: DigestClient | None = None
     dialog: Dialog | None = None
     ack_wait: AckWait | None = None
+    over: bool = False
 
     def emit(self, fact: Fact) -> None:
-        """Tell the session."""
-        self.layer.emit(fact)
+        """Tell the session; nothing more once it knows of the end, or has wished for it (`over`)."""
+        if not self.over:
+            self.over = isinstance(fact, ENDINGS)
+            self.layer.emit(fact)
 
     def request(
         self,

@@ -144,7 +144,8 @@ class Offers:
         self._leg.layer.respond(pending, 200, now, contact=self._leg.contact, lines=(ALLOW,), body=body)
 
     def _refuse(self, status: int, now: float) -> None:
-        self._leg.layer.respond(self._take_pending(), status, now)
+        if self._pending is not None:
+            self._leg.layer.respond(self._take_pending(), status, now)
 
     def _turn_down(self, cause: Cause, status: int, now: float) -> None:
         """Refuse an offer that came at the wrong time; 500 says when to try again (14.2: 0 to 10 s)."""

@@ -305,7 +305,7 @@ class CallState(Enum):
 
 
 class CallTrigger(Enum):
-    """What can happen to a call; FAILURE is also what a timeout or an unreachable host comes to."""
+    """What can happen to a call; FAILURE is also what a timeout or an unreachable host comes to, FAULT our own bug."""
 
     DIAL = auto()
     TRYING = auto()
@@ -330,6 +330,7 @@ class CallTrigger(Enum):
     ANSWER_LIMIT = auto()
     ABANDON = auto()
     LINGER = auto()
+    FAULT = auto()
 
 
 class CallAction(Enum):
@@ -423,6 +424,12 @@ def _call_table() -> Table[CallState, CallTrigger, CallAction]:
         (s.ENDING, t.BYE_ANSWERED): Step(s.ENDED, (a.CLOSE,)),
         (s.ENDING, t.LINGER): Step(s.TERMINATED, (a.CLOSE, a.FORGET)),
         (s.ENDED, t.LINGER): Step(s.TERMINATED, (a.FORGET,)),
+        # A bug of ours ends the call as a hang-up would; requests of the peer's that it left unanswered have got 500.
+        (s.CALLING, t.FAULT): Step(s.GIVING_UP, (a.REPORT_LOST,)),
+        (s.PROCEEDING, t.FAULT): Step(s.CANCELLING, (a.SEND_CANCEL, a.REPORT_LOST)),
+        (s.INCOMING, t.FAULT): Step(s.ENDED, (a.CLOSE, a.REPORT_LOST)),
+        (s.ANSWERED, t.FAULT): Step(s.HANGING_UP, (a.REPORT_LOST,)),
+        (s.CONFIRMED, t.FAULT): Step(s.ENDING, (a.SEND_BYE, a.REPORT_LOST)),
     }
     for state in (s.CONFIRMED, s.ENDING, s.ENDED):
         # Every copy of the 2xx is acknowledged again, every other fork's 2xx acknowledged and hung up (13.2.2.4).

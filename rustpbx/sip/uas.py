@@ -22,7 +22,7 @@ from rustpbx.sip.headers import quote
 from rustpbx.sip.layer import TransactionLayer
 from rustpbx.sip.leg import ALLOW, Leg, our_contact
 from rustpbx.sip.message import Lines, Request
-from rustpbx.sip.tables import CallAction, CallTrigger, OfferTrigger
+from rustpbx.sip.tables import CallAction, CallState, CallTrigger, OfferTrigger
 from rustpbx.sip.transaction import ServerTransaction
 
 
@@ -50,9 +50,9 @@ class UasCall(Call):
 
     def ring(self, now: float) -> None:
         """Take the INVITE: 100 Trying, and tell the session."""
-        self.step(CallTrigger.INVITE, self._transaction, now)
-        self.offers.step(OfferTrigger.INVITED, None, now)
-        self._book()
+        with self._contained(now):
+            self.step(CallTrigger.INVITE, self._transaction, now)
+            self.offers.step(OfferTrigger.INVITED, None, now)
 
     def _own_wish(self, wish: Wish, now: float) -> None:
         match wish:
@@ -61,6 +61,7 @@ class UasCall(Call):
             case Answer():
                 self.step(CallTrigger.ANSWER, wish, now)
             case Refuse():
+                self.leg.over = self.state is CallState.INCOMING
                 self.step(CallTrigger.REFUSE, wish, now)
 
     def _own_actions(self) -> Mapping[CallAction, Action]:
@@ -77,9 +78,9 @@ class UasCall(Call):
             CallAction.REPORT_CANCELLED: self._report_cancelled,
         }
 
-    def _close(self, cause: Cause, now: float) -> None:
+    def _leave(self) -> None:
         self._directory.invites.pop(self._transaction, None)
-        super()._close(cause, now)
+        super()._leave()
 
     # -- actions ------------------------------------------------------------------------------------------------------
 

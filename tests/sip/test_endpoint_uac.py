@@ -422,6 +422,9 @@ def test_a_leg_is_placed_once_and_wishes_must_be_sendable() -> None:
         lone.wish(invite_wish())
     with pytest.raises(LocalError):
         lone.wish(invite_wish("other", headers=(("X-A", "b\r\nVia: c"),)))
+    for credentials in (Credentials("a\r\nVia: b", "c"), Credentials("a", "\udc80")):
+        with pytest.raises(LocalError):
+            lone.wish(invite_wish("other", credentials=credentials))
     with pytest.raises(LocalError):
         lone.wish(SendDigit(LEG, "99"))
     assert lone.side.endpoint.counters["calls"] == 1

@@ -484,12 +484,13 @@ def test_in_dialog_requests_reach_a_phone_behind_nat() -> None:
 
 
 def test_calls_above_the_cap_are_503() -> None:
-    """Retry-After says when to come back; the first call is unharmed."""
+    """Retry-After says when to come back, nothing is kept and so nothing resent; the first call is unharmed."""
     lone = Lone(EndpointConfig(port=5060, max_calls=1))
     lone.send(invite())
     busy = response(lone.send(invite(branch="z9hG4bKtwo", call_id="two", from_tag="t2")))
     assert (busy.status, busy.header("Retry-After")) == (503, "5")
     assert lone.side.endpoint.counters["overloaded"] == 1
+    assert lone.side.endpoint.counters["transactions_running"] == 1
     assert titles(lone.wish(Answer(lone.leg, ANSWER))) == ["200 INVITE"]
 
 
@@ -501,6 +502,18 @@ def test_transactions_above_the_cap_are_answered_without_state() -> None:
     first, again = response(lone.send(other)), response(lone.send(other))
     assert (first, first.status) == (again, 503)
     assert lone.side.endpoint.counters["transactions_running"] == 1
+
+
+def test_a_flood_of_strangers_ends_no_call() -> None:
+    """Who calls may still cancel, and hang up; but not flood either."""
+    lone = Lone(EndpointConfig(port=5060, max_transactions=2))
+    lone.send(invite())
+    lone.send(request("OPTIONS", branch="z9hG4bKflood", call_id="flood"))
+    assert titles(lone.send(request("BYE", branch="z9hG4bKb", to_tag="nobody"))) == ["503 BYE"]
+    assert titles(lone.send(in_dialog(lone, "OPTIONS", 2))) == ["200 OPTIONS"]
+    assert titles(lone.send(request("CANCEL", contact=None))) == ["200 CANCEL", "487 INVITE"]
+    assert lone.side.endpoint.counters["transactions_running"] == 4
+    assert titles(lone.send(in_dialog(lone, "OPTIONS", 3))) == ["503 OPTIONS"]
 
 
 @pytest.mark.parametrize(
@@ -532,7 +545,9 @@ def test_wishes_that_cannot_be_sent_change_nothing() -> None:
     leg = lone.leg
     broken = Answer(leg, ANSWER, (("X", "a\r\nb"),))
     smuggled = Refuse(leg, 486, None, (("Via", "x"),))
-    for wish in (broken, smuggled, Refuse(leg, 200), Ring(leg, 200)):
+    typed = Answer(leg, ANSWER, (("c", "text/plain"),))
+    routed = HangUp(leg, (("Route", "<sip:192.0.2.99;lr>"),))
+    for wish in (broken, smuggled, typed, routed, Refuse(leg, 200), RefuseOffer(leg, 200), Ring(leg, 200)):
         with pytest.raises(LocalError):
             lone.wish(wish)
     assert titles(lone.wish(Answer(leg, ANSWER))) == ["200 INVITE"]

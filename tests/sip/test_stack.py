@@ -233,6 +233,7 @@ class Advertised:
         Advertised(ALICE, None, ALICE),
         Advertised("0.0.0.0", None, ALICE),  # noqa: S104 - the wildcard on an in-memory wire
         Advertised(ALICE, "203.0.113.4", "203.0.113.4"),
+        Advertised("2001:db8:1::1", None, "2001:db8:1::1"),
     ],
 )
 async def test_the_advertised_address(case: Advertised) -> None:
@@ -240,6 +241,17 @@ async def test_the_advertised_address(case: Advertised) -> None:
     async with open_wire(seed=1) as wire:
         stack = make(wire.host(ALICE), case.bind, external_ip=case.external_ip)
         assert [stack.local_host(peer) for peer in (BOB, "bob.test")] == [case.host, case.host]
+
+
+@pytest.mark.parametrize("bind", [ALICE, "0.0.0.0"])  # noqa: S104 - the wildcard on an in-memory wire
+async def test_the_external_address_is_not_for_peers_on_this_machine(bind: str) -> None:
+    """A phone on loopback reaches us without the router."""
+    async with open_wire(seed=1) as wire:
+        stack = make(wire.host(ALICE), bind, external_ip="203.0.113.4")
+        assert [stack.local_host(peer) for peer in ("127.0.0.1", "127.8.8.8", "::1", BOB)] == [
+            *(ALICE, ALICE, ALICE),
+            "203.0.113.4",
+        ]
 
 
 async def test_port_zero_is_advertised_as_the_bound_port() -> None:

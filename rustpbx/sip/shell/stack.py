@@ -39,7 +39,7 @@ MOST_FACTS = 10_000
 MOST_OUT = 10_000
 MOST_PEERS = 10_000
 
-_ANYWHERE = "192.0.2.1"  # TEST-NET-1: asks for the default route, nothing is ever sent there
+_ANYWHERE = {False: "192.0.2.1", True: "2001:db8::1"}  # for documentation: ask for the default route, never sent to
 
 
 @attrs.frozen
@@ -55,9 +55,9 @@ class Traced:
 class Stack:
     """A SIP user agent on one UDP socket.
 
-    `config.port` 0 advertises the bound port. `external_ip` is what peers shall see of us (else the bound host, else
-    the route's own address). Facts of all legs come out of `facts`; when its 10,000 places are taken, the fact is
-    counted, and its call hung up: the stack never waits for the session.
+    `config.port` 0 advertises the bound port. `external_ip` is what peers shall see of us, but for those on this very
+    machine (else the bound host, else the route's own address). Facts of all legs come out of `facts`; when its 10,000
+    places are taken, the fact is counted, and its call hung up: the stack never waits for the session.
     """
 
     def __init__(  # noqa: PLR0917 - what it is made of, in the order of the sentence above
@@ -132,12 +132,12 @@ class Stack:
 
     def local_host(self, peer: str) -> str:
         """Our address as `peer` (an IP literal or a name) should know it: for Via, Contact and SDP."""
-        if self._external_ip:
-            return self._external_ip
         host = self._bind[0]
+        address = self._resolver.find(peer) or _ANYWHERE[":" in host]
+        if self._external_ip and not ipaddress.ip_address(address).is_loopback:
+            return self._external_ip
         if is_literal(host) and not ipaddress.ip_address(host).is_unspecified:
             return host
-        address = self._resolver.find(peer) or _ANYWHERE
         known = self._local.get(address)
         if known is None:
             known = self._local[address] = self._network.source_for(address)
