@@ -10,13 +10,14 @@ import random
 import signal
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 
 import attrs
 import trio
 
 from rustpbx import __version__
 from rustpbx.control.access import Access
-from rustpbx.control.server import DEFAULT_ICE_SERVERS, HttpConfig, serve_http
+from rustpbx.control.server import DEFAULT_ICE_SERVERS, HttpConfig, Sockets, serve_http
 from rustpbx.control.webhook import Webhook
 from rustpbx.core import Address
 from rustpbx.errors import RustpbxError, SpeechError
@@ -82,39 +83,50 @@ class Server:
 async def open_server(config: Config, outside: Outside) -> AsyncIterator[Server]:
     """Start every part; leaving the block ends the calls and stops all of them, in the order calls need.
 
-    Raises OSError if an address cannot be bound.
+    Raises OSError, in an exception group as all that leaves a nursery, if an address cannot be bound.
     """
     async with AsyncExitStack() as exits, trio.open_nursery() as nursery:
         parts: trio.Nursery = await nursery.start(_hold_parts)
-        stack, sip = None, None
-        if config.ua is not None:
-            stack = _stack(config, config.ua, outside)
-            sip = await parts.start(stack.run)
-        plane = Plane(outside.ports, outside.clock, _plane_config(config, outside), outside.rng)
-        services = await _services(config, outside, plane, stack, exits)
-        ua = config.ua or UaConfig()
-        registry = Registry(
-            services,
-            rng=outside.rng,
-            address=caller_address(stack.local_host("192.0.2.1") if stack else "127.0.0.1", sip[1] if sip else 0),
-            accept_timeout=ua.accept_timeout,
-            ring_timeout=ua.ring_timeout,
-            max_calls=config.max_calls,
-        )
-        await parts.start(registry.run)
-        await parts.start(plane.run)
-        http = await parts.start(
-            serve_http, _http_config(config), outside.network, registry, Access.from_config(config), outside.clock
-        )
-        server = Server(config=config, http=http, sip=sip, registry=registry, plane=plane, stack=stack)
+        agents = Sockets()
         try:
-            yield server
+            server = await _start(config, outside, parts, exits, agents)
+            try:
+                yield server
+            finally:
+                with trio.CancelScope(shield=True):
+                    await server.shutdown()
+                    await agents.gone(GRACE)
+                    if server.stack is not None:
+                        await server.stack.flush()
         finally:
-            with trio.CancelScope(shield=True):
-                await server.shutdown()
-                if stack is not None:
-                    await stack.flush()
             parts.cancel_scope.cancel()
+
+
+async def _start(
+    config: Config, outside: Outside, parts: trio.Nursery, exits: AsyncExitStack, agents: Sockets
+) -> Server:
+    """Start the parts one after the other, each behind what it needs."""
+    stack, sip = None, None
+    if config.ua is not None:
+        stack = _stack(config, config.ua, outside)
+        sip = await parts.start(stack.run)
+    plane = Plane(outside.ports, outside.clock, _plane_config(config, outside), outside.rng)
+    services = await _services(config, outside, plane, stack, exits)
+    ua = config.ua or UaConfig()
+    registry = Registry(
+        services,
+        rng=outside.rng,
+        address=caller_address(stack.local_host("192.0.2.1") if stack else "127.0.0.1", sip[1] if sip else 0),
+        accept_timeout=ua.accept_timeout,
+        ring_timeout=ua.ring_timeout,
+        max_calls=config.max_calls,
+    )
+    await parts.start(registry.run)
+    await parts.start(plane.run)
+    access = Access.from_config(config)
+    serve = partial(serve_http, sockets=agents)
+    http = await parts.start(serve, _http_config(config), outside.network, registry, access, outside.clock)
+    return Server(config=config, http=http, sip=sip, registry=registry, plane=plane, stack=stack)
 
 
 async def _hold_parts(*, task_status: trio.TaskStatus[trio.Nursery]) -> None:

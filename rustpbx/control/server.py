@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from functools import partial
 
 import attrs
@@ -58,6 +58,30 @@ class HttpConfig:
     patience: Patience = attrs.field(factory=Patience)
 
 
+class Sockets:
+    """The agents' sockets that are up: a server that stops lets each have its last events and its closing handshake."""
+
+    def __init__(self) -> None:
+        self._open = 0
+        self._closed = trio.lowlevel.ParkingLot()
+
+    @contextmanager
+    def one(self) -> Iterator[None]:
+        """Count a socket while it is up."""
+        self._open += 1
+        try:
+            yield
+        finally:
+            self._open -= 1
+            self._closed.unpark_all()
+
+    async def gone(self, patience: float) -> None:
+        """Wait until none is up, at most `patience` seconds."""
+        with trio.move_on_after(patience):
+            while self._open:
+                await self._closed.park()
+
+
 async def serve_http(
     config: HttpConfig,
     network: Network,
@@ -66,15 +90,18 @@ async def serve_http(
     clock: Clock,
     *,
     counters: Counter[str] | None = None,
+    sockets: Sockets | None = None,
     task_status: trio.TaskStatus[Address] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Listen and serve for ever; `started` with the bound address. Raises OSError if it cannot be bound.
 
     Cancelling ends every connection; their sessions hear it as a lost agent. `counters` is written to: requests,
-    connections refused, commands that could not be read ...
+    connections refused, commands that could not be read ... `sockets` tells when the last agent has gone.
     """
     listener = await network.listen(config.host, config.port)
-    server = _Server(config, registry, access, clock, Counter() if counters is None else counters)
+    server = _Server(
+        config, registry, access, clock, Counter() if counters is None else counters, sockets=sockets or Sockets()
+    )
     async with trio.open_nursery() as connections:
         task_status.started(_bound_address(listener, config))
         await trio.serve_listeners(server.serve, [listener], handler_nursery=connections)
@@ -101,13 +128,21 @@ class _Server:
     """The part that all connections share."""
 
     def __init__(
-        self, config: HttpConfig, registry: Registry, access: Access, clock: Clock, counters: Counter[str]
+        self,
+        config: HttpConfig,
+        registry: Registry,
+        access: Access,
+        clock: Clock,
+        counters: Counter[str],
+        *,
+        sockets: Sockets,
     ) -> None:
         self._config = config
         self._registry = registry
         self._access = access
         self._clock = clock
         self._counters = counters
+        self._sockets = sockets
         self._connections = 0
 
     async def serve(self, stream: trio.abc.Stream) -> None:
@@ -195,16 +230,17 @@ class _Server:
             raise HttpError(503, str(error) or "overloaded", headers=(("retry-after", "5"),)) from None
 
         async def run(stream: trio.abc.Stream, leftover: bytes) -> None:
-            await serve_agent(
-                stream,
-                leftover,
-                key,
-                attachment,
-                ping_interval=params.ping_interval,
-                clock=self._clock,
-                counters=self._counters,
-                patience=self._config.patience,
-            )
+            with self._sockets.one():
+                await serve_agent(
+                    stream,
+                    leftover,
+                    key,
+                    attachment,
+                    ping_interval=params.ping_interval,
+                    clock=self._clock,
+                    counters=self._counters,
+                    patience=self._config.patience,
+                )
 
         return Upgrade(run)
 

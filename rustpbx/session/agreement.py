@@ -24,6 +24,8 @@ class Agreement:
         """The last agreement; None before the first."""
         self.sdp = ""
         """Our last description, as sent."""
+        self.theirs = ""
+        """The peer's last answer, as it came; "" before the first."""
 
     def offer(self) -> bytes:
         """Make an offer; the answer to it goes to `accept`."""
@@ -35,6 +37,7 @@ class Agreement:
         if self._pending is None:
             raise MediaError("an SDP answer without an offer")
         self.format = accept_answer(self._pending, parse_sdp(body))
+        self.theirs = body.decode("utf-8", "replace")
         return self.format
 
     def answer(self, body: bytes) -> tuple[bytes, MediaFormat]:

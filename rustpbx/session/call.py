@@ -16,7 +16,7 @@ from rustpbx.core import Deadline, Tick
 from rustpbx.errors import MediaError, RemoteError
 from rustpbx.machine import Machine
 from rustpbx.media import events as media
-from rustpbx.session import commands, effects
+from rustpbx.session import commands, effects, events
 from rustpbx.session.agreement import Agreement, check_offer
 from rustpbx.session.conversation import Conversation
 from rustpbx.session.dialling import DialError, Dialling, header_lines, one_line
@@ -59,6 +59,7 @@ _TRIGGERS: dict[type, CallTrigger] = {
     effects.LegUnusable: CallTrigger.LEG_UNUSABLE,
     effects.LegReady: CallTrigger.LEG_READY,
     effects.SetupFailed: CallTrigger.SETUP_FAILED,
+    effects.Broken: CallTrigger.BROKEN,
     effects.Killed: CallTrigger.KILLED,
     AutoHangUp: CallTrigger.AUTO_HANG_UP,
 }
@@ -146,6 +147,13 @@ class CallCore:
         """Whether it ended for a reason that the server counts as a failure."""
         return self.done and self._ending.reason in ("failed", "serverUnavailable")
 
+    def last_words(self, now: float) -> list[events.Event]:
+        """What the agent must still be told if the core itself is at fault and cannot be asked any more."""
+        if self.done:
+            return []
+        ends: list[events.Event] = [] if self.report.track_started_at is None else [self.report.track_end(now)]
+        return [*ends, self.report.hangup(ENDINGS[CallTrigger.BROKEN], now)]
+
     def serve_as(self, server_side_track: str) -> None:
         """An agent claims the call and names its server-side track."""
         self.talk.track.track_id = server_side_track
@@ -189,8 +197,12 @@ class CallCore:
     def _classify_answer(self, fact: sip.CallAnswered) -> CallTrigger:
         return CallTrigger.ANSWERED if self._fits(fact.body) else CallTrigger.ANSWERED_UNUSABLE
 
-    def _classify_confirmation(self, fact: sip.CallConfirmed) -> CallTrigger | None:
-        return CallTrigger.CONFIRMED if fact.body and self._fits(fact.body) else None
+    def _classify_confirmation(self, fact: sip.CallConfirmed | sip.OfferAnswered) -> CallTrigger | None:
+        """The ACK of a 200 with our offer: the first answer must fit, a later one that does not changes nothing."""
+        if fact.body and self._fits(fact.body):
+            return CallTrigger.CONFIRMED
+        agreed = self._agreement is not None and self._agreement.format is not None
+        return None if agreed else CallTrigger.CONFIRMED_UNUSABLE
 
     def _classify_unannounced(self, _: effects.AnnounceFailed) -> CallTrigger | None:
         """The webhook's answer may come after the agent that it called."""
@@ -312,7 +324,7 @@ class CallCore:
         self._process_audio(now)
         self._out.append(sip.Answer(self.id, self._agreement.sdp.encode()))
 
-    def _refuse(self, cause: Input | Tick, _: float) -> None:
+    def _refuse(self, cause: Input | AutoHangUp | Tick, _: float) -> None:
         match cause:
             case commands.Reject():
                 refusal = sip.Refuse(self.id, cause.code, one_line(cause.reason))
@@ -324,8 +336,10 @@ class CallCore:
                 refusal = sip.Refuse(self.id, 503, cause.problem)
             case effects.LegUnusable():
                 refusal = sip.Refuse(self.id, cause.status, cause.problem)
-            case media.LegFailed():
+            case media.LegFailed() | effects.Broken():
                 refusal = sip.Refuse(self.id, 500)
+            case AutoHangUp():
+                refusal = sip.Refuse(self.id, 603)
             case _:
                 refusal = sip.Refuse(self.id, 480)
         self._out.append(refusal)
@@ -397,7 +411,7 @@ class CallCore:
 
     def _tell_answer(self, cause: Input, now: float) -> None:
         assert self._agreement is not None  # noqa: S101
-        sdp = cause.body.decode("utf-8", "replace") if isinstance(cause, sip.CallAnswered) else self._agreement.sdp
+        sdp = self._agreement.theirs if isinstance(cause, sip.CallAnswered) else self._agreement.sdp
         self._out.extend(map(effects.Tell, self.report.answer(sdp, now)))
         self._listen()
 
@@ -463,6 +477,7 @@ class CallCore:
         sip.IncomingCall: _classify_incoming,
         sip.CallAnswered: _classify_answer,
         sip.CallConfirmed: _classify_confirmation,
+        sip.OfferAnswered: _classify_confirmation,
         effects.AnnounceFailed: _classify_unannounced,
     }
     """The guards: inputs that mean different things by what they carry or where the call stands."""

@@ -31,6 +31,7 @@ class Conversation:
         self._report = report
         self._held: deque[commands.Tts | commands.Play] = deque()
         self._ready = False
+        self._speech: media.SpeechStarted | None = None
 
     def handle(self, what: Input | AutoHangUp, now: float, *, ready: bool) -> list[Output]:
         """Take one input; anything that is not its own is ignored. `ready` says whether playback may begin."""
@@ -48,9 +49,13 @@ class Conversation:
         self._held.clear()
 
     def close(self, now: float) -> list[Output]:
-        """The call ends."""
+        """The call ends, and with it what was being said: each `speaking` has its `silence`."""
         self._held.clear()
-        return self.track.close(now)
+        speech, self._speech = self._speech, None
+        if speech is None:
+            return self.track.close(now)
+        end = media.SpeechEnded(speech.leg, started_at=speech.at, silence_at=now, at=now)
+        return [effects.Tell(self._report.silence(end, now)), *self.track.close(now)]
 
     # -- playback ---------------------------------------------------------------------------------------------------
 
@@ -105,9 +110,11 @@ class Conversation:
 
     def _on_speech_started(self, fact: media.SpeechStarted, now: float) -> list[Output]:
         self.track.heard(now)
+        self._speech = fact
         return [effects.Tell(self._report.speaking(fact, now))]
 
     def _on_silence(self, fact: media.SpeechEnded | media.SilenceContinues, now: float) -> list[Output]:
+        self._speech = None
         return [effects.Tell(self._report.silence(fact, now))]
 
     def _on_digit(self, fact: media.DigitPressed | sip.DigitReceived, now: float) -> list[Output]:

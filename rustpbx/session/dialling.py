@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 
 import attrs
@@ -10,32 +9,29 @@ import attrs
 from rustpbx.errors import RemoteError, RustpbxError
 from rustpbx.session.options import CallOption, SipOption
 from rustpbx.sip.events import Credentials, SendInvite
+from rustpbx.sip.headers import canonical, is_token
 from rustpbx.sip.message import Lines, NameAddr
 from rustpbx.sip.parser import parse_aor, parse_name_addr
 from rustpbx.sip.uri import Uri, parse_uri
 
 _OURS = frozenset(
     {
-        "via",
-        "from",
-        "to",
-        "call-id",
-        "cseq",
-        "contact",
-        "max-forwards",
-        "content-length",
-        "content-type",
-        "route",
-        "record-route",
-        "authorization",
-        "proxy-authorization",
+        "Via",
+        "From",
+        "To",
+        "Call-ID",
+        "CSeq",
+        "Contact",
+        "Max-Forwards",
+        "Content-Length",
+        "Content-Type",
+        "Route",
+        "Record-Route",
+        "Authorization",
+        "Proxy-Authorization",
     }
 )
 """Headers that the stack writes itself; an agent's copy would break the dialog."""
-
-
-_TOKEN = re.compile(r"[A-Za-z0-9.!%*_+`'~-]+")
-"""RFC 3261 section 25.1."""
 
 
 class DialError(RustpbxError):
@@ -110,9 +106,9 @@ def _contact(text: str | None) -> Uri | None:
 def header_lines(key: str, headers: Mapping[str, str]) -> Lines:
     """An agent's header fields as the stack takes them. Raises `DialError` naming `key`."""
     for name, value in headers.items():
-        if name.lower() in _OURS:
+        if canonical(name) in _OURS:
             raise DialError(f"{key}: {name} is written by the server")
-        if not _TOKEN.fullmatch(name) or not value.isprintable():
+        if not is_token(name) or not value.isprintable():
             raise DialError(f"{key}: {name!r} is not a header field")
     return tuple(headers.items())
 

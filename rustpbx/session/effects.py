@@ -90,6 +90,13 @@ class SetupFailed:
 
 
 @attrs.frozen
+class Broken:
+    """Something of ours failed within this call; it is in the log."""
+
+    problem: str
+
+
+@attrs.frozen
 class Spoken:
     """What was heard of the entry being spoken when a playback was cut, in ms; `total` is what existed of it."""
 
@@ -166,6 +173,7 @@ ShellFact = (
     | LegReady
     | LegUnusable
     | SetupFailed
+    | Broken
     | TrackStopped
     | TrackFinishing
     | TrackPlayedOut

@@ -100,12 +100,13 @@ class ServerTrack:
 
     def accepts(self, play_id: str | None) -> bool:
         """Whether a `tts` with this playId would be appended to what plays (protocol: track reuse)."""
-        run = self._run
+        run = self._next or self._run
         return (
             run is not None
             and isinstance(run.content, SpeakTrack)
             and run.machine.state is Playback.OPEN
             and run.wanted.play_id == play_id
+            and all(trigger is not PlaybackTrigger.FINISH for trigger, _ in run.waiting)
         )
 
     # -- commands ---------------------------------------------------------------------------------------------------

@@ -53,6 +53,7 @@ class CallTrigger(Enum):
     ANSWERED_UNUSABLE = auto()
     REFUSED = auto()
     CONFIRMED = auto()
+    CONFIRMED_UNUSABLE = auto()
     OFFERED = auto()
     BYE = auto()
     LOST = auto()
@@ -61,6 +62,7 @@ class CallTrigger(Enum):
     LEG_UNUSABLE = auto()
     SETUP_FAILED = auto()
     LEG_FAILED = auto()
+    BROKEN = auto()
     # the agent and the server
     AGENT_GONE = auto()
     KILLED = auto()
@@ -134,7 +136,7 @@ CALL: Table[Call, CallTrigger, CallAction] = Table(
         **{
             (s, t): _SAY_GOODBYE
             for s in _UNANSWERED_OUT
-            for t in (T.HANG_UP, T.AGENT_GONE, T.KILLED, T.LEG_FAILED, T.AUTO_HANG_UP)
+            for t in (T.HANG_UP, T.AGENT_GONE, T.KILLED, T.LEG_FAILED, T.BROKEN)
         },
         **{(s, t): _LET_GO for s in _UNANSWERED_OUT for t in (T.BYE, T.LOST)},
         # A phone's call.
@@ -153,20 +155,24 @@ CALL: Table[Call, CallTrigger, CallAction] = Table(
         **{
             (s, t): _TURN_AWAY
             for s in _UNANSWERED_IN
-            for t in (T.REJECT, T.HANG_UP, T.ACCEPT_TIMEOUT, T.KILLED, T.LEG_FAILED)
+            for t in (T.REJECT, T.HANG_UP, T.ACCEPT_TIMEOUT, T.KILLED, T.LEG_FAILED, T.BROKEN)
         },
+        # Early media with `autoHangup`: the words were all that the caller gets.
+        (C.RINGING, T.AUTO_HANG_UP): _TURN_AWAY,
         # Nobody has claimed a call in INCOMING, so the loss of a socket leaves it to the next one.
         **{(s, T.AGENT_GONE): _TURN_AWAY for s in (C.RINGING, C.ANSWERING)},
         **{(s, t): _LET_GO for s in _UNANSWERED_IN for t in (T.CANCELLED, T.BYE, T.LOST)},
         # An answered call.
         **{(s, T.CONFIRMED): Step(s, (A.APPLY_SDP,)) for s in _UP},
+        # The ACK for our delayed offer is the last chance to agree on anything.
+        **{(s, T.CONFIRMED_UNUSABLE): _SAY_GOODBYE for s in _UP},
         **{(s, T.OFFERED): Step(s, (A.ANSWER_OFFER,)) for s in _UP},
-        **{(s, t): _SAY_GOODBYE for s in _UP for t in (T.HANG_UP, T.AGENT_GONE, T.KILLED, T.LEG_FAILED)},
+        **{(s, t): _SAY_GOODBYE for s in _UP for t in (T.HANG_UP, T.AGENT_GONE, T.KILLED, T.LEG_FAILED, T.BROKEN)},
         **{(s, t): _LET_GO for s in _UP for t in (T.BYE, T.LOST)},
         (C.TALKING, T.AUTO_HANG_UP): Step(C.PARTING),
         (C.PARTING, T.PARTED): _SAY_GOODBYE,
         # The end.
-        **{(C.NEW, t): _LET_GO for t in (T.HANG_UP, T.AGENT_GONE, T.KILLED)},
+        **{(C.NEW, t): _LET_GO for t in (T.HANG_UP, T.AGENT_GONE, T.KILLED, T.BROKEN)},
         # `accept` without a call: the client waits for an outcome, so it gets one.
         (C.NEW, T.ACCEPT): Step(C.ENDING, (A.TELL_REJECT, A.STOP_PLAYBACK)),
         (C.ENDING, T.QUIET): _FINISH,

@@ -90,14 +90,15 @@ async def open_house(
             webhook, agents = Webhook(), wire.host(AGENT)
             nursery.start_soon(webhook.serve, agents, (AGENT, 9000))
             async with (
-                open_server(config or server_config(), _outside(wire, seed)) as server,
+                open_server(config or server_config(), outside_of(wire, seed)) as server,
                 open_phone(wire.host(PHONE), PHONE, seed=seed) as phone,
             ):
                 yield House(wire=wire, server=server, phone=phone, webhook=webhook, agents=agents)
             nursery.cancel_scope.cancel()
 
 
-def _outside(wire: Wire, seed: int) -> Outside:
+def outside_of(wire: Wire, seed: int = 0) -> Outside:
+    """What a server at `SERVER` reaches the world through."""
     return Outside(
         network=wire.host(SERVER),
         ports=wire.ports(SERVER),

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
+from rustpbx.media import events as media
 from rustpbx.session import commands, effects, events
 from rustpbx.session.options import CallOption, SipOption, SynthesisOption, TranscriptionOption, VadOption
 from rustpbx.session.tables import Call
@@ -516,3 +517,99 @@ def test_nothing_is_said_after_the_end() -> None:
         effects.TrackPlayedOut(1),
     ]
     assert bench.give(*late) == []
+
+
+# -- what goes wrong ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("make", "last_wish"),
+    [(answered_incoming, sip.HangUp("s1")), (dialled, sip.HangUp("s1")), (dialled_and_answered, sip.HangUp("s1"))],
+)
+def test_a_bug_in_the_shell_ends_the_call_in_order(make: Callable[[], Bench], last_wish: sip.Wish) -> None:
+    """BYE or CANCEL, `trackEnd`, `hangup`: as any other end, by the system."""
+    out = make().give(effects.Broken("ValueError: x"))
+    assert wishes(out) == [last_wish]
+    assert names(out) == ["trackEnd", "hangup"]
+    assert (last_hangup(out).reason, last_hangup(out).initiator) == ("failed", "system")
+
+
+def test_a_bug_before_the_answer_is_a_500() -> None:
+    """The caller is told that it is our fault."""
+    bench = Bench()
+    bench.incoming()
+    assert wishes(bench.give(effects.Broken("ValueError: x"))) == [sip.Refuse("s1", 500)]
+    assert bench.core.done
+
+
+def test_the_last_words_of_a_core_that_cannot_be_asked_any_more() -> None:
+    """Whatever state it is in, the agent hears of the end once."""
+    bench = answered_incoming()
+    assert [event.name for event in bench.core.last_words(bench.now)] == ["trackEnd", "hangup"]
+    bench.give(commands.Hangup())
+    assert bench.core.last_words(bench.now) == []
+
+
+def test_the_ack_of_a_delayed_offer_without_an_answer_ends_the_call() -> None:
+    """Nothing was agreed on and nothing will be: BYE, not a call that is deaf for ever."""
+    for body in (b"", NO_AUDIO):
+        bench = Bench()
+        bench.incoming(b"")
+        bench.attach()
+        bench.give(ACCEPT)
+        out = bench.give(sip.CallConfirmed("s1", body))
+        assert wishes(out) == [sip.HangUp("s1")]
+        assert last_hangup(out).reason == "failed"
+
+
+def test_a_re_invite_without_an_offer_is_answered_in_its_ack() -> None:
+    """Our offer goes out in the 200, and audio follows what the ACK says; an ACK that says nothing changes nothing."""
+    bench = answered_incoming()
+    (accept,) = wishes(bench.give(sip.OfferReceived("s1", b"")))
+    assert isinstance(accept, sip.AcceptOffer)
+    (effect,) = bench.give(sip.OfferAnswered("s1", OFFER.replace(b"audio 4000", b"audio 4444")))
+    assert isinstance(effect, effects.SetRemote)
+    assert effect.media.remote == ("192.0.2.9", 4444)
+    assert bench.give(sip.OfferAnswered("s1", NO_AUDIO)) == []
+
+
+def test_a_bare_200_after_early_media_is_answered_with_the_early_sdp() -> None:
+    """`answer` carries what the phone said, whenever it said it."""
+    bench = dialled()
+    bench.give(sip.CallProgress("s1", 183, "Session Progress", OFFER))
+    (answer,) = told(bench.give(sip.CallAnswered("s1", b"")))
+    assert isinstance(answer, events.Answered)
+    assert answer.sdp == OFFER.decode()
+
+
+def test_early_media_with_auto_hangup_turns_the_caller_away() -> None:
+    """A spoken refusal: when the words are over, so is the call, with 603."""
+    bench = Bench()
+    bench.incoming()
+    bench.attach()
+    bench.give(
+        commands.Ring(early_media=True),
+        commands.Tts(text="we are closed", end_of_stream=True, auto_hangup=True),
+    )
+    out = bench.give(effects.TrackPlayedOut(1))
+    assert wishes(out) == [sip.Refuse("s1", 603)]
+    assert names(out) == ["trackEnd", "trackEnd", "hangup"]
+
+
+def test_a_call_that_ends_in_mid_speech_tells_its_silence_once() -> None:
+    """Each `speaking` has exactly one `silence`, the last one when the call ends."""
+    bench = answered_incoming()
+    bench.give(media.SpeechStarted("s1", at=9.0))
+    assert names(bench.give(sip.ByeReceived("s1"))) == ["silence", "trackEnd", "hangup"]
+    bench = answered_incoming()
+    bench.give(media.SpeechStarted("s1", at=9.0), media.SpeechEnded("s1", 9.0, silence_at=9.5, at=9.6))
+    assert names(bench.give(sip.ByeReceived("s1"))) == ["trackEnd", "hangup"]
+
+
+@pytest.mark.parametrize("name", ["Via", "v", "M", "l", "contact", "Record-route", "X:Y", ""])
+def test_header_fields_of_the_dialog_cannot_be_an_agents(name: str) -> None:
+    """In whatever spelling: the compact forms are the same fields."""
+    bench = Bench()
+    bench.attach()
+    out = bench.give(commands.Invite(option=CallOption(callee="a@h", sip=SipOption(headers={name: "x"}))))
+    assert names(out) == ["error", "hangup"]

@@ -198,3 +198,21 @@ def test_base64_audio_takes_its_place_among_the_texts() -> None:
     out = bench.give(commands.Tts(text="AAABAA==", play_id="p", base64=True))
     (say,) = (effect for effect in out if isinstance(effect, effects.Say))
     assert (say.entry.text, say.entry.pcm) == ("AAABAA==", b"\0\0\1\0")
+
+
+def test_what_was_held_is_played_as_if_it_came_one_by_one() -> None:
+    """Of three playbacks that waited for the answer, the last one is whole: all its texts and its end."""
+    bench = Bench()
+    bench.incoming()
+    bench.attach()
+    bench.give(
+        commands.Tts(text="first", play_id="a"),
+        commands.Tts(text="second", play_id="b"),
+        commands.Tts(text="good", play_id="c"),
+        commands.Tts(text="morning", play_id="c", end_of_stream=True),
+    )
+    out = bench.give(commands.Accept(option=CallOption()))
+    said = [effect.entry.text for effect in out if isinstance(effect, effects.Say)]
+    assert said == ["first", "good", "morning"]
+    assert track_work(out)[-1] == "FinishTrack"
+    assert names(out)[-1] == "trackStart"

@@ -6,10 +6,12 @@ Whatever happens inside, `CallTask.run` returns normally after the call has let 
 from __future__ import annotations
 
 import logging
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
 
 import trio
 
-from rustpbx.errors import OverloadedError, RustpbxError
+from rustpbx.errors import LocalError, OverloadedError, RustpbxError
 from rustpbx.session import effects
 from rustpbx.session.call import CallCore
 from rustpbx.session.effects import Effect, Input
@@ -19,7 +21,7 @@ from rustpbx.session.shell.listening import listen
 from rustpbx.session.shell.services import Services
 from rustpbx.session.shell.track import FilePlayback, SpokenPlayback, Track
 from rustpbx.shell.drive import drive
-from rustpbx.sip.events import HangUp, IncomingCall
+from rustpbx.sip.events import HangUp, IncomingCall, Refuse, SendInvite, Wish
 from rustpbx.sip.uri import Uri
 
 log = logging.getLogger(__name__)
@@ -91,11 +93,22 @@ class CallTask:
         """The shielded end, all of it synchronous: nothing of the call is left anywhere."""
         self._inbox.close()
         self._send.close()
-        if self._services.stack is not None and not self.core.done:
-            self._services.stack.wish(HangUp(self.id))
+        if not self.core.done:
+            self._abandon()
         self._services.plane.close_leg(self.id)
         if self.attachment is not None:
+            for event in self.core.last_words(trio.current_time()):
+                self.attachment.tell(event)
+        if self.attachment is not None:
             self.attachment.call_ended()
+
+    def _abandon(self) -> None:
+        """End a leg that the core did not: 500 before the answer, else BYE or CANCEL."""
+        if self._services.stack is None:
+            return
+        with suppress(LocalError):  # the stack has stopped before us
+            self._services.stack.wish(Refuse(self.id, 500))
+            self._services.stack.wish(HangUp(self.id))
 
 
 class _Performer:
@@ -119,9 +132,9 @@ class _Performer:
                 if self._task.attachment is not None:
                     self._task.attachment.tell(effect.event)
             case effects.Announce():
-                self._nursery.start_soon(self._announce, effect.call)
+                self._start(lambda: self._announce(effect.call))
             case effects.PrepareDial():
-                self._nursery.start_soon(self._prepare_dial, effect.host)
+                self._start(lambda: self._prepare_dial(effect.host))
             case effects.OpenLeg():
                 return self._open_leg(effect.host)
             case effects.SetRemote():
@@ -131,7 +144,7 @@ class _Performer:
             case effects.WatchSpeech():
                 self._services.plane.watch_speech(leg, effect.params)
             case effects.Listen():
-                self._nursery.start_soon(listen, effect.option, leg, self._services, self._task.deliver)
+                self._start(lambda: listen(effect.option, leg, self._services, self._task.deliver))
             case effects.StartTrack():
                 self._start_track(effect)
             case effects.Say():
@@ -143,9 +156,32 @@ class _Performer:
             case effects.StopTrack():
                 return self._tracks[effect.generation].stop()
             case _:
-                if self._services.stack is not None:
-                    self._services.stack.wish(effect)
+                return self._wish(effect)
         return None
+
+    def _wish(self, wish: Wish) -> Input | None:
+        """Hand a wish to SIP. One that cannot be written is the agent's mistake in an INVITE, and ours elsewhere."""
+        if self._services.stack is None:
+            return None
+        try:
+            self._services.stack.wish(wish)
+        except LocalError as problem:
+            log.warning("call %s: %s cannot be sent: %s", self._task.id, type(wish).__name__, problem)
+            if isinstance(wish, SendInvite):
+                return effects.SetupFailed(str(problem))
+            return effects.Broken(str(problem))
+        return None
+
+    def _start(self, work: Callable[[], Awaitable[None]]) -> None:
+        self._nursery.start_soon(self._guard, work)
+
+    async def _guard(self, work: Callable[[], Awaitable[None]]) -> None:
+        """A bug in a child task ends the call, in the order in which calls end."""
+        try:
+            await work()
+        except Exception as problem:
+            log.exception("call %s: a task failed, ending it", self._task.id)
+            self._task.deliver(effects.Broken(f"{type(problem).__name__}: {problem}"))
 
     async def _announce(self, call: IncomingCall) -> None:
         announcer = self._services.announcer
@@ -165,10 +201,11 @@ class _Performer:
             return
         try:
             peer = (await self._services.network.resolve(host))[0]
-        except OSError as problem:
+            local_host = self._services.stack.local_host(peer)
+        except (OSError, UnicodeError) as problem:
             self._task.deliver(effects.SetupFailed(f"{host} cannot be resolved: {problem}"))
             return
-        self._task.deliver(self._open_leg(self._services.stack.local_host(peer)))
+        self._task.deliver(self._open_leg(local_host))
 
     def _open_leg(self, host: str) -> effects.LegReady | effects.LegUnusable:
         if self._ready is None:
@@ -189,7 +226,7 @@ class _Performer:
                 track = FilePlayback(leg, generation, content, self._services, self._task.deliver)
         # Only the newest playback is ever spoken of, so the older ones can be forgotten.
         self._tracks = {generation: track}
-        self._nursery.start_soon(track.run)
+        self._start(track.run)
 
 
 def caller_address(host: str, port: int) -> str:

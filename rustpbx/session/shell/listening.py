@@ -18,6 +18,7 @@ PENDING_TRANSCRIPTS = 100
 
 async def listen(option: TranscriptionOption, leg: str, services: Services, report: Report) -> None:
     """Transcribe `leg` until cancelled; a service that breaks is reported once and the call goes on without it."""
+    await trio.lowlevel.checkpoint()  # the call ended before this began: its leg may be gone
     sender = f"asr.{option.provider or 'local'}"
     try:
         recognizer = make_recognizer(_recognizer_options(option), services.speech)

@@ -129,6 +129,8 @@ class FilePlayback(_Playing):
             self._report(TrackFailed(self.generation, str(problem)))
             return
         second = source.rate
+        if self._content.loop and 0 < len(pcm) < second:  # a click a round would be a round for every click
+            pcm = np.tile(pcm, second // len(pcm))
         while True:
             self._timeline.begin(0, source.written)
             for at in range(0, len(pcm), second):
@@ -179,7 +181,8 @@ class SpokenPlayback(_Playing):
                         await self._write_entry(source, synthesis)
                         if synthesis.entry.number == self._last:
                             break
-                nursery.cancel_scope.cancel()
+                    # Before `ordered` closes: whoever still sends into it must not take that for an error.
+                    nursery.cancel_scope.cancel()
 
     async def _synthesize_all(self, ordered: trio.MemorySendChannel[_Synthesis], rate: int) -> None:
         limit = trio.CapacityLimiter(self._concurrency)
