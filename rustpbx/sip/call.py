@@ -5,7 +5,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import logging
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from operator import attrgetter
 
 from rustpbx.core import Deadline
 from rustpbx.errors import RemoteError
@@ -42,6 +45,10 @@ Cause = Wish | Heard | Outcome | ServerTransaction | Request | str | None
 """What brought a step about: a wish, a response, a request of the peer's, or words for `CallLost`."""
 
 Action = Callable[[Cause, float], None]
+
+_AT = attrgetter("at")
+
+log = logging.getLogger(__name__)
 
 _OVER = frozenset(
     {
@@ -111,17 +118,17 @@ class Call:
         deadlines = [self._machine.deadline(), self.offers.deadline()]
         if wait is not None:
             deadlines.append(wait.deadline())
-        return min(deadlines)
+        return min(deadlines, key=_AT)
 
     def wake(self, now: float) -> None:
         """Take the timers that have run out."""
-        wait = self.leg.ack_wait
-        if wait is not None:
-            self._ack_effects(wait.tick(now), None, now)
-        self.offers.wake(now)
-        for trigger in self._machine.fired(now):
-            self.step(trigger, "no answer within the time limit", now)
-        self._book()
+        with self._contained(now):
+            wait = self.leg.ack_wait
+            if wait is not None:
+                self._ack_effects(wait.tick(now), None, now)
+            self.offers.wake(now)
+            for trigger in self._machine.fired(now):
+                self.step(trigger, "no answer within the time limit", now)
 
     # -- what comes in ------------------------------------------------------------------------------------------------
 
@@ -130,20 +137,25 @@ class Call:
         if self.state in _OVER:
             self._layer.counters["late_wishes"] += 1
             return
-        match wish:
-            case HangUp(headers=headers):
-                self._bye_lines = headers
-                self.step(CallTrigger.HANG_UP, wish, now)
-            case SendOffer() | AcceptOffer() | RefuseOffer():
-                self.offers.wish(wish, now)
-            case SendDigit():
-                self._send_digit(wish, now)
-            case _:
-                self._own_wish(wish, now)
-        self._book()
+        with self._contained(now):
+            match wish:
+                case HangUp(headers=headers):
+                    self.leg.over = True
+                    self._bye_lines = headers
+                    self.step(CallTrigger.HANG_UP, wish, now)
+                case SendOffer() | AcceptOffer() | RefuseOffer():
+                    self.offers.wish(wish, now)
+                case SendDigit():
+                    self._send_digit(wish, now)
+                case _:
+                    self._own_wish(wish, now)
 
     def request(self, transaction: ServerTransaction, dialog: Dialog, now: float) -> None:
         """Take a request of the peer's within a dialog of this call; its CSeq is in order."""
+        with self._contained(now):
+            self._serve(transaction, dialog, now)
+
+    def _serve(self, transaction: ServerTransaction, dialog: Dialog, now: float) -> None:
         method = transaction.request.method
         if method != "BYE" and self.state in _OVER:
             self._layer.respond(transaction, 481, now)
@@ -156,32 +168,67 @@ class Call:
             self._update(transaction, dialog, now)
         else:
             self._info(transaction, now)
-        self._book()
 
     def acked(self, ack: Request, now: float) -> None:
         """Take the ACK of a 2xx of ours."""
         wait = self.leg.ack_wait
         if wait is not None and wait.cseq == ack.cseq.number:
-            self._ack_effects(wait.step(PendingAckTrigger.ACK, now), ack, now)
-            self._book()
+            with self._contained(now):
+                self._ack_effects(wait.step(PendingAckTrigger.ACK, now), ack, now)
 
     def cancelled(self, transaction: ServerTransaction, now: float) -> None:
         """The peer cancelled an INVITE of this call; the CANCEL itself has been answered."""
-        if transaction.request.to.tag is None:
-            self.step(CallTrigger.CANCEL, transaction, now)
-        else:
-            self.offers.cancelled(transaction, now)
-        self._book()
+        with self._contained(now):
+            if transaction.request.to.tag is None:
+                self.step(CallTrigger.CANCEL, transaction, now)
+            else:
+                self.offers.cancelled(transaction, now)
 
     def outcome(self, request: Request, outcome: Outcome, now: float) -> None:
         """What became of a request of ours."""
-        if request.method == "INVITE" and request.to.tag is None:
-            self._invited(outcome, now)
-        elif request.method == "INVITE":
-            self._reinvited(request, outcome, now)
-        elif not (isinstance(outcome, Heard) and outcome.response.status < 200):
-            self._requested(request, outcome, now)
-        self._book()
+        with self._contained(now):
+            if request.method == "INVITE" and request.to.tag is None:
+                self._invited(outcome, now)
+            elif request.method == "INVITE":
+                self._reinvited(request, outcome, now)
+            elif not (isinstance(outcome, Heard) and outcome.response.status < 200):
+                self._requested(request, outcome, now)
+
+    # -- bugs ---------------------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def _contained(self, now: float) -> Iterator[None]:
+        """Every way into the call: a bug of ours in here ends this call, and no other."""
+        try:
+            yield
+            self._book()
+        except Exception:  # noqa: BLE001 - reported in full, and contained
+            self._layer.report_bug(f"call {self.leg.name}")
+            self._fail(now)
+
+    def _fail(self, now: float) -> None:
+        """End the call as the protocol wants it; if that fails as well, forget it."""
+        try:
+            self._layer.fail_requests(self._keys, now)
+            self.step(CallTrigger.FAULT, "internal error", now)
+            self._book()
+        except Exception:  # noqa: BLE001 - reported in full, and contained
+            self._layer.report_bug(f"the end of call {self.leg.name}")
+            self._drop()
+        if self._machine.done:
+            self._drop()
+        self.leg.emit(CallLost(self.leg.name, "internal error"))
+
+    def _drop(self) -> None:
+        self._leave()
+        self._directory.forget(self)
+        self._layer.schedule.cancel(self)
+
+    def _leave(self) -> None:
+        """Nothing of the peer's reaches the call any more."""
+        for key in self._keys:
+            self._directory.dialogs.pop(key, None)
+        self._keys.clear()
 
     # -- steps --------------------------------------------------------------------------------------------------------
 
@@ -220,9 +267,7 @@ class Call:
 
     def _close(self, _cause: Cause, now: float) -> None:
         self._end_exchanges(now)
-        for key in self._keys:
-            self._directory.dialogs.pop(key, None)
-        self._keys.clear()
+        self._leave()
 
     def _forget(self, _cause: Cause, _now: float) -> None:
         self._directory.forget(self)

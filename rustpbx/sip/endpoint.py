@@ -15,30 +15,26 @@ from rustpbx.core import Address, Deadline, Tick
 from rustpbx.errors import LocalError, RemoteError
 from rustpbx.sip.answers import CAPABILITIES, refusal
 from rustpbx.sip.call import Call, Directory
-from rustpbx.sip.encoder import encode_message, encode_refusal
+from rustpbx.sip.dialog import DialogKey
+from rustpbx.sip.encoder import encode_refusal
 from rustpbx.sip.events import (
-    Answer,
     CallRefused,
     Effect,
-    HangUp,
     Input,
     Received,
-    Refuse,
-    Ring,
     Send,
-    SendDigit,
     SendInvite,
     Undeliverable,
     Wish,
 )
 from rustpbx.sip.layer import EndpointConfig, TransactionLayer, response_address, stamp, stamp_via
-from rustpbx.sip.message import CSeq, Lines, NameAddr, Request, Response, Via
+from rustpbx.sip.message import Request
 from rustpbx.sip.parser import MalformedRequest, parse_message
 from rustpbx.sip.tables import CallState
 from rustpbx.sip.transaction import Heard, ServerTransaction
 from rustpbx.sip.uac import UacCall
 from rustpbx.sip.uas import UasCall
-from rustpbx.sip.uri import Uri
+from rustpbx.sip.wishes import check_wish
 
 __all__ = ["Endpoint", "EndpointConfig"]
 
@@ -68,7 +64,7 @@ class Endpoint:
         Now: `transactions_running`, `transactions_waiting_ack`, `pending` (unanswered incoming calls), `dialogs`
         (answered calls), `calls` (all that leave something in memory). Since the start: `transactions_finished`,
         `malformed`, `strays`, `keep_alives`, `overloaded`, `late_wishes`, `retransmissions_received`,
-        `forks_ignored`, `unanswerable`.
+        `forks_ignored`, `unanswerable`, `bugs` (exceptions of ours; each ended the call it was in).
         """
         states = Counter(call.state for call in self._directory.calls.values())
         answered = states[CallState.ANSWERED] + states[CallState.HANGING_UP]
@@ -146,27 +142,44 @@ class Endpoint:
         if request.method == "ACK":
             self._ack(request, now)
             return
-        if self._layer.full:
+        if self._overloaded(request):
             self._layer.counters["overloaded"] += 1
-            self._layer.respond_stateless(request, 503, self._retry_after)
+            self._layer.respond_stateless(request, 503, (("Retry-After", str(self.config.retry_after)),))
             return
         merged = self._layer.merged(request)
         transaction = self._layer.open(request, received.source)
+        try:
+            self._serve(transaction, received.local_host, now, merged=merged)
+        except Exception:  # noqa: BLE001 - reported in full, and contained
+            self._layer.report_bug(f"a {request.method} from {received.source[0]}")
+            self._layer.fail(transaction, now)
+
+    def _overloaded(self, request: Request) -> bool:
+        """Whether to turn a request away. Who calls already has a place of his own, so that floods end no call."""
+        serving, most = self._layer.serving, self.config.max_transactions
+        if _dialog_key(request) in self._directory.dialogs or (
+            request.method == "CANCEL" and self._layer.invite_of(request) is not None
+        ):
+            return serving >= 2 * most
+        no_room = len(self._directory.live) >= self.config.max_calls
+        return serving >= most or (no_room and request.method == "INVITE" and request.to.tag is None)
+
+    def _serve(self, transaction: ServerTransaction, local_host: str, now: float, *, merged: bool) -> None:
+        request = transaction.request
+        refused = None if request.method == "CANCEL" else refusal(request)
         if request.method == "CANCEL":
             self._cancel(transaction, now)
-            return
-        refused = refusal(request)
-        if refused is not None:
+        elif refused is not None:
             self._layer.respond(transaction, refused.status, now, lines=refused.lines)
         elif request.to.tag is not None:
             self._in_dialog(transaction, now)
         elif merged:
             self._layer.respond(transaction, 482, now)
         else:
-            self._new(transaction, received.local_host, now)
+            self._new(transaction, local_host, now)
 
     def _ack(self, ack: Request, now: float) -> None:
-        found = self._directory.dialogs.get((ack.call_id, ack.to.tag or "", ack.from_.tag or ""))
+        found = self._directory.dialogs.get(_dialog_key(ack))
         if found is None:
             self._layer.counters["strays"] += 1
         else:
@@ -188,12 +201,12 @@ class Endpoint:
         request = invite.request
         if request.to.tag is None:
             return self._directory.invites.get(invite)
-        found = self._directory.dialogs.get((request.call_id, request.to.tag, request.from_.tag or ""))
+        found = self._directory.dialogs.get(_dialog_key(request))
         return None if found is None else found[0]
 
     def _in_dialog(self, transaction: ServerTransaction, now: float) -> None:
         request = transaction.request
-        found = self._directory.dialogs.get((request.call_id, request.to.tag or "", request.from_.tag or ""))
+        found = self._directory.dialogs.get(_dialog_key(request))
         if found is None:
             self._layer.respond(transaction, 481, now)
             return
@@ -211,21 +224,15 @@ class Endpoint:
             self._layer.respond(transaction, 200, now, lines=CAPABILITIES)
         elif method != "INVITE":  # BYE, INFO, UPDATE live in dialogs only
             self._layer.respond(transaction, 481, now)
-        elif len(self._directory.live) >= self.config.max_calls:
-            self._layer.counters["overloaded"] += 1
-            self._layer.respond(transaction, 503, now, lines=self._retry_after)
         else:
             call = UasCall(transaction, local_host, self._layer, self._directory)
             self._directory.enter(call)
             call.ring(now)
 
-    @property
-    def _retry_after(self) -> Lines:
-        return (("Retry-After", str(self.config.retry_after)),)
-
     # -- wishes -------------------------------------------------------------------------------------------------------
 
     def _dial(self, wish: SendInvite, now: float) -> None:
+        check_wish(wish)
         if wish.leg in self._directory.live:
             raise LocalError(f"there is a leg {wish.leg!r} already")
         if wish.callee.scheme != "sip":
@@ -239,7 +246,7 @@ class Endpoint:
             self._directory.enter(call)
 
     def _wish(self, wish: Wish, now: float) -> None:
-        _check(wish)
+        check_wish(wish)
         call = self._directory.calls.get(wish.leg)
         if call is None:
             self._layer.counters["late_wishes"] += 1
@@ -247,34 +254,6 @@ class Endpoint:
             call.wish(wish, now)
 
 
-def _check(wish: Wish) -> None:
-    """Raise LocalError for a wish that must not change anything because it could not be sent."""
-    match wish:
-        case Answer(headers=headers) | HangUp(headers=headers):
-            _check_lines(headers)
-        case Refuse(status=status, headers=headers):
-            if not 300 <= status <= 699:
-                raise LocalError(f"{status} does not refuse a call")
-            _check_lines(headers)
-        case Ring(status=status):
-            if not 101 <= status <= 199:
-                raise LocalError(f"{status} is not a provisional response")
-        case SendDigit(digit=digit):
-            if len(digit) != 1 or digit not in "0123456789*#ABCD":
-                raise LocalError(f"{digit[:8]!r} is no DTMF digit")
-
-
-_SPECIMEN = Response(
-    status=200,
-    reason="OK",
-    vias=(Via("UDP", "localhost"),),
-    from_=NameAddr(Uri("sip", None, None, "localhost")),
-    to=NameAddr(Uri("sip", None, None, "localhost")),
-    call_id="specimen",
-    cseq=CSeq(1, "OPTIONS"),
-)
-
-
-def _check_lines(lines: Lines) -> None:
-    if lines:
-        encode_message(attrs.evolve(_SPECIMEN, lines=lines))
+def _dialog_key(request: Request) -> DialogKey:
+    """The dialog that a request of the peer's says it belongs to; no dialog of ours has an empty tag of ours."""
+    return request.call_id, request.to.tag or "", request.from_.tag or ""
