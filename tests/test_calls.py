@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
+import attrs
 import numpy as np
 import pytest
 import trio
@@ -204,6 +205,21 @@ async def test_a_phone_that_never_answers() -> None:
         assert reject["code"] == 408
         assert (await over(agent))["reason"] == "noAnswer"
         assert isinstance((await call.ended()).cause, sip.CallCancelled)
+
+
+async def test_a_call_may_ring_as_long_as_the_configuration_says() -> None:
+    """A `ring_timeout` of five minutes is above what the user agent allows by itself; the answer after four counts."""
+    ua = attrs.evolve(server_config().ua or UaConfig(), ring_timeout=300.0)
+    async with open_house(server_config(ua=ua)) as house, house.agent() as agent:
+        await agent.send("invite", option={"callee": house.phone.uri})
+        call = await house.phone.ring()
+        call.ringing()
+        await agent.until("ringing")
+        await trio.sleep(240)
+        call.answer()
+        await agent.until("answer")
+        await agent.send("hangup")
+        await call.ended()
 
 
 async def test_a_phone_that_is_not_there() -> None:

@@ -36,7 +36,7 @@ def refusal(request: Request) -> Refusal | None:
     missing = [tag for tag in list_tokens(request.all("Require")) if tag.lower() not in SUPPORTED]
     if missing:
         return Refusal(420, (("Unsupported", ", ".join(missing)),))
-    if any(coding.lower() != "identity" for coding in list_tokens(request.all("Content-Encoding"))):
+    if request.body and any(coding.lower() != "identity" for coding in list_tokens(request.all("Content-Encoding"))):
         return Refusal(415, (ACCEPT, ("Accept-Encoding", "identity")))
     if request.method in _OFFERS and request.body and request.content_type != "application/sdp":
         return Refusal(415, (ACCEPT,))

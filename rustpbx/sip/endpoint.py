@@ -213,7 +213,9 @@ class Endpoint:
         call, dialog = found
         if not dialog.in_order(request.cseq):
             self._layer.respond(transaction, 500, now)
-        elif request.method == "OPTIONS":
+            return
+        dialog.peer = transaction.source  # a NAT on the way may have moved it
+        if request.method == "OPTIONS":
             self._layer.respond(transaction, 200, now, lines=CAPABILITIES)
         else:
             call.request(transaction, dialog, now)

@@ -480,6 +480,26 @@ def test_in_dialog_requests_reach_a_phone_behind_nat() -> None:
     assert str(bye.message.uri) == "sip:alice@192.168.1.50:5060"
 
 
+def test_a_phone_whose_nat_forgets_is_followed() -> None:
+    """Its latest request within the dialog says where it is; one out of order says nothing."""
+    lone = Lone(peer=("198.51.100.7", 40001))
+    lone.send(invite(contact="sip:alice@192.168.1.50:5060"))
+    lone.wish(Answer(lone.leg, ANSWER))
+    lone.send(in_dialog(lone, "ACK", 1))
+    lone.peer = ("198.51.100.7", 40777)
+    assert titles(lone.send(in_dialog(lone, "INFO", 3))) == ["200 INFO"]
+    lone.peer = ("203.0.113.66", 5060)
+    assert titles(lone.send(in_dialog(lone, "INFO", 2))) == ["500 INFO"]
+    (bye,) = lone.wish(HangUp(lone.leg))
+    assert bye.destination == ("198.51.100.7", 40777)
+
+
+def test_a_bye_without_a_body_needs_no_coding() -> None:
+    """Content-Encoding means the body; a call is not kept up for its sake."""
+    lone = talking()
+    assert titles(lone.send(in_dialog(lone, "BYE", 2, lines=(("Content-Encoding", "gzip"),)))) == ["200 BYE"]
+
+
 # -- bounds -----------------------------------------------------------------------------------------------------------
 
 
