@@ -38,6 +38,7 @@ from rustpbx.sip.shell.stack import Stack
 from rustpbx.sip.timing import Timing
 from rustpbx.speech import local
 from rustpbx.speech.registry import SpeechServices
+from rustpbx.values import shown_url
 
 log = logging.getLogger(__name__)
 
@@ -236,6 +237,8 @@ async def _warm_up(workers: Workers) -> None:
         log.info("no embedded speech: %s", problem)
     except RustpbxError as problem:
         log.warning("embedded speech could not be loaded: %s", problem)
+    else:
+        log.info(local.READY)
 
 
 def _say_hello(server: Server) -> None:
@@ -249,4 +252,4 @@ def _say_hello(server: Server) -> None:
     if ua is not None and ua.handler is None:
         log.info("incoming calls are refused until [ua.handler] names a webhook; outgoing calls work now")
     elif ua is not None and ua.handler is not None:
-        log.info("incoming calls are announced to %s", ", ".join(ua.handler.urls))
+        log.info("incoming calls are announced to %s", ", ".join(map(shown_url, ua.handler.urls)))

@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import errno
 import os
+import socket
 import sys
 from collections.abc import Callable, Mapping, Sequence
 
@@ -16,6 +17,7 @@ import trio
 from rustpbx import __version__, logs
 from rustpbx.config import Config, load_config
 from rustpbx.errors import ConfigError, RustpbxError
+from rustpbx.values import shown_url
 
 _ABOUT = """\
 A voice-agent call server: SIP and RTP on one side, a JSON WebSocket for your program on the other.
@@ -88,7 +90,11 @@ def summary(config: Config) -> list[str]:
         lines.append("no SIP")
     else:
         lines.append(f"SIP on udp {ua.addr or 'the first address that is not loopback'}:{ua.udp_port}")
-        handler = f"told to {', '.join(ua.handler.urls)}" if ua.handler else "refused with 503: no [ua.handler]"
+        handler = (
+            f"told to {', '.join(map(shown_url, ua.handler.urls))}"
+            if ua.handler
+            else "refused with 503: no [ua.handler]"
+        )
         lines.append(f"incoming calls are {handler}")
     lines.append(f"RTP on ports {config.rtp_start_port} to {config.rtp_end_port}, at most {config.max_calls} calls")
     return lines
@@ -116,11 +122,16 @@ def _serve(config: Config, before_serving: Callable[[], object]) -> int:
     except* RustpbxError as group:
         status = _say(group)
     except* OSError as group:
-        unexpected = group.split(lambda error: isinstance(error, OSError) and error.errno in _CANNOT_BIND)[1]
+        unexpected = group.split(_cannot_bind)[1]
         if unexpected is not None:
             raise unexpected from None
         status = _say(group)
     return status
+
+
+def _cannot_bind(error: BaseException) -> bool:
+    """An address that is taken, not ours, or a name that nobody knows."""
+    return isinstance(error, socket.gaierror) or (isinstance(error, OSError) and error.errno in _CANNOT_BIND)
 
 
 def _say(group: BaseExceptionGroup[BaseException]) -> int:

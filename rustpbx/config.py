@@ -179,7 +179,9 @@ def parse_config(text: str, environ: Mapping[str, str] | None = None) -> Config:
     """`load_config` for the text of a file."""
     try:
         raw = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except RecursionError as error:
+        raise ConfigErrors((ConfigError("", "not TOML that we take: nested too deeply"),)) from error
+    except ValueError as error:  # TOMLDecodeError, or an integer of thousands of digits
         raise ConfigErrors((ConfigError("", f"not TOML: {error}"),)) from error
     ignored = [key for key in IGNORED if raw.pop(key, None) is not None]
     moved = _lift_ua(raw)

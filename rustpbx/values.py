@@ -5,12 +5,11 @@ All of them raise `BadValueError` and nothing else.
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Callable, Mapping
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from typing import TypeVar
-from urllib.parse import urlsplit
+from urllib.parse import urlsplit, urlunsplit
 
 from rustpbx.core import Address
 
@@ -27,6 +26,8 @@ _UNITS = {
     86400.0: ("d", "day", "days"),
 }
 _SECONDS = {name: seconds for seconds, names in _UNITS.items() for name in names}
+_LONGEST = 366 * 86400.0
+_HEADER_VALUE = re.compile(r"|[!-~]([\t -~]*[!-~])?")  # RFC 9110 5.5, without the obsolete part
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110 5.6.2
 
 
@@ -118,7 +119,8 @@ def list_of(parse: Parse[T]) -> Parse[tuple[T, ...]]:
 
     def parse_list(value: object) -> tuple[T, ...]:
         if not isinstance(value, list):
-            raise BadValueError(f"expected a list, got {_kind(value)}")
+            # What stands there instead of a list may be a token: it is not shown.
+            raise BadValueError(f"expected a list, got {'a string' if isinstance(value, str) else _kind(value)}")
         return tuple(at(f"[{index}]", parse)(item) for index, item in enumerate(value))
 
     return parse_list
@@ -127,8 +129,8 @@ def list_of(parse: Parse[T]) -> Parse[tuple[T, ...]]:
 def duration(value: object) -> float:
     """Seconds, from a number of seconds or a text like `50s`, `1m 30s`, `500ms`."""
     if isinstance(value, (int, float)) and not isinstance(value, bool):
-        if not (0 < value < math.inf):
-            raise BadValueError(f"must be more than nothing, got {value}")
+        if not 0 < value <= _LONGEST:
+            raise BadValueError(f"must be more than nothing and at most a year, got {_kind(value)}")
         return float(value)
     rest, seconds = text(value).strip().lower(), 0.0
     while rest:
@@ -139,6 +141,8 @@ def duration(value: object) -> float:
         rest = rest[found.end() :]
     if not seconds:
         raise BadValueError(f'expected a duration like "50s" or "1m 30s", got {_kind(value)}')
+    if seconds > _LONGEST:
+        raise BadValueError(f"must be at most a year, got {_kind(value)}")
     return seconds
 
 
@@ -204,6 +208,15 @@ def url(*schemes: str) -> Parse[str]:
 http_url = url("http", "https")
 
 
+def shown_url(given: str) -> str:
+    """A URL as it may be printed and logged: user info and query can hold secrets."""
+    try:
+        parts = urlsplit(given)
+    except ValueError:
+        return "(not a URL)"
+    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
+
+
 def ice_url(value: object) -> str:
     """A STUN or TURN URI (RFC 7064, 7065)."""
     scheme, _, rest = text(value).partition(":")
@@ -246,6 +259,6 @@ def _header(pair: object, where: str) -> tuple[str, str]:
     name, content = pair
     if not _HEADER_NAME.fullmatch(name):
         raise BadValueError(f"{_kind(name)} is no header name", where)
-    if any(c in content for c in "\r\n\0"):
-        raise BadValueError("a header value has no line breaks", where)
+    if not _HEADER_VALUE.fullmatch(content):
+        raise BadValueError("a header value is visible ASCII without line breaks, and no space around it", where)
     return name, content

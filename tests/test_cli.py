@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import logging
 import os
+import resource
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -15,7 +17,8 @@ import pytest
 
 import rustpbx
 from rustpbx import cli, logs
-from rustpbx.config import Config
+from rustpbx.__main__ import allow_sockets
+from rustpbx.config import Config, HandlerConfig, UaConfig
 from rustpbx.errors import OverloadedError
 
 SAMPLE = Path(__file__).parent.parent / "config.toml"
@@ -74,6 +77,13 @@ def test_the_summary_says_who_may_call() -> None:
     ]
 
 
+def test_the_summary_shows_no_secret() -> None:
+    """A webhook's URL is shown without credentials and query."""
+    handler = HandlerConfig(type="webhook", urls=("https://user:hunter2@hook.example/in?key=hunter2",))
+    assert "  ".join(cli.summary(Config(ua=UaConfig(handler=handler)))).count("https://hook.example/in ") == 1
+    assert "hunter2" not in "".join(cli.summary(Config(ua=UaConfig(handler=handler))))
+
+
 @pytest.fixture
 def app(monkeypatch: pytest.MonkeyPatch) -> Callable[[Exception | None], list[Config]]:
     """Put a server in place that notes its configuration and raises."""
@@ -109,6 +119,7 @@ def test_serving(command: list[str], app: Callable[[Exception | None], list[Conf
     [
         OSError(errno.EADDRINUSE, "address already in use"),
         OverloadedError("no ports"),
+        socket.gaierror(socket.EAI_NONAME, "no ports on a name nobody knows"),
         ExceptionGroup(
             "nursery", [ExceptionGroup("inner", [OSError(errno.EACCES, "address already in use, no ports")])]
         ),
@@ -176,6 +187,44 @@ def test_a_process_of_its_own(tmp_path: Path) -> None:
     )
     assert done.stdout.splitlines()[0] == "defaults: valid"
     assert done.stdout.splitlines()[-1] == "warn from-file"
+
+
+@pytest.mark.real_time
+def test_a_broken_env_file(tmp_path: Path) -> None:
+    """A .env that is not text is named, and ends the program with 2."""
+    (tmp_path / ".env").write_bytes(b"RUST_LOG=\xff\xfe\n")
+    done = subprocess.run(
+        [sys.executable, "-m", "rustpbx", "check-config"],
+        cwd=tmp_path,
+        env={"PATH": "", "PYTHONPATH": os.pathsep.join([str(SAMPLE.parent), *sys.path])},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith(".env: cannot be read: ")
+    assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("limits", "raised"),
+    [
+        ((256, 4096), (4096, 4096)),
+        ((1024, 1_000_000), (65536, 1_000_000)),
+        ((1024, resource.RLIM_INFINITY), (65536, resource.RLIM_INFINITY)),
+        ((1_000_000, 1_000_000), None),
+        ((resource.RLIM_INFINITY, resource.RLIM_INFINITY), None),
+    ],
+)
+def test_sockets_for_many_calls(
+    limits: tuple[int, int], raised: tuple[int, int] | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The soft limit of open files goes up as far as the hard one lets it, and never down."""
+    wanted: list[tuple[int, int]] = []
+    monkeypatch.setattr(resource, "getrlimit", lambda _: limits)
+    monkeypatch.setattr(resource, "setrlimit", lambda _, new: wanted.append(new))
+    allow_sockets()
+    assert wanted == ([] if raised is None else [raised])
 
 
 def test_console_lines() -> None:

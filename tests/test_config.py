@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from rustpbx.config import Config, ConfigErrors, UaConfig, known_keys, load_config, parse_config
 from rustpbx.errors import ConfigError
+from rustpbx.values import shown_url
 
 SAMPLE = Path(__file__).parent.parent / "config.toml"
 
@@ -277,6 +278,12 @@ type = "http"
     ("text", "path", "problem"),
     [
         ("a =", "", "not TOML: "),
+        (f"a = {'[' * 5000}", "", "nested too deeply"),
+        (f"max_calls = {'9' * 5000}", "", "not TOML: "),
+        (f"[ua]\naccept_timeout = {'9' * 400}", "ua.accept_timeout", "at most a year"),
+        (f"[ua]\naccept_timeout = '{'9' * 400}s'", "ua.accept_timeout", "at most a year"),
+        ("[ua]\naccept_timeout = nan", "ua.accept_timeout", "more than nothing"),
+        ("[outbound]\ntimeout = inf", "outbound.timeout", "at most a year"),
         ("ua = 3", "ua", "expected a table, got 3"),
         ("ice_servers = {}", "ice_servers", "expected a list"),
         ("ice_servers = [1]", "ice_servers[0]", "expected a table"),
@@ -297,6 +304,26 @@ def test_mistakes(text: str, path: str, problem: str) -> None:
     found = problems(text)
     assert list(found) == [path]
     assert problem in found[path]
+
+
+@pytest.mark.parametrize("value", ["é", " a", "a ", "a\\nb", "a\\u0001b", "a\\u007f"])
+def test_header_values_are_those_http_can_carry(value: str) -> None:
+    """A value that no request could be sent with is found at start-up, not at the first call."""
+    handler = '[ua.handler]\ntype = "webhook"\nurl = "http://a/"\nheaders = [["X-A", "{}"]]'
+    assert problems(handler.format(value)).keys() == {"ua.handler.headers[0]"}
+    for good in ("", "a", "a \\t b"):
+        assert parse_config(handler.format(good)).ua is not None
+
+
+def test_a_secret_in_the_wrong_shape_is_not_shown() -> None:
+    """A token without the brackets of its list is named by its key alone."""
+    assert problems('tokens = "my-secret-token"') == {"tokens": "expected a list, got a string"}
+
+
+def test_urls_are_shown_without_their_secrets() -> None:
+    """User info and query stay out of what is printed and logged."""
+    assert shown_url("https://user:hunter2@hook.example:81/in?key=hunter2#x") == "https://hook.example:81/in"
+    assert shown_url("http://[::1") == "(not a URL)"
 
 
 def test_unreadable_files(tmp_path: Path) -> None:

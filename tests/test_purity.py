@@ -62,7 +62,7 @@ LAYERS = {
     "media/": ("core", "errors", "machine", "shell", "media", "outbound"),
     "speech/": ("core", "errors", "machine", "shell", "media", "speech", "outbound"),
     "session/": ("core", "errors", "machine", "shell", "sip", "media", "speech", "session"),
-    "control/": ("core", "errors", "shell", "sip", "session", "control", "config", "outbound"),
+    "control/": ("core", "errors", "shell", "sip", "session", "control", "config", "values", "outbound"),
 }
 """Who may import whom. Not listed: the top (app, cli, demo, testing), which may import everything."""
 

@@ -91,7 +91,7 @@ class Access:
         if self.tokens and not has_token and _token_given(request):
             return Decision(False, 401, "the token is not valid", client=shown)
         vouched = has_token or self._known_address(request, client)
-        admin = self._admin(client, vouched=vouched)
+        admin = self._admin(request, client, vouched=vouched)
         is_admin = is_admin_path(request.path)
         if admin if is_admin else vouched or self.allow_anonymous:
             return Decision(True, admin=admin, client=shown)
@@ -109,12 +109,14 @@ class Access:
         if client is None:
             return False
         if any(client in network for network in self.allow_from):
-            return "origin" not in request.headers or self._our_host(request)
-        return self._is_local(request, client) and self._our_host(request)
+            # A browser that DNS led here sends no Origin with a GET: what it reads must be worth nothing to it.
+            harmless = "origin" not in request.headers and not is_admin_path(request.path)
+            return harmless or self._our_host(request)
+        return client.is_loopback and self._is_direct(request) and self._our_host(request)
 
-    def _is_local(self, request: RequestFacts, client: IpAddress) -> bool:
-        forwarded = any(name in request.headers for name in FORWARDERS)
-        return client.is_loopback and not self.trusted_proxies and not forwarded
+    def _is_direct(self, request: RequestFacts) -> bool:
+        """Whether no reverse proxy on this machine stands between us and a loopback address."""
+        return not self.trusted_proxies and not any(name in request.headers for name in FORWARDERS)
 
     def _our_host(self, request: RequestFacts) -> bool:
         """Whether Host names us: another name, where only the address vouches, is a browser led here by DNS."""
@@ -137,11 +139,14 @@ class Access:
             return ""
         return f"origin {origin[:100]} is not allowed: add it to `origins`"
 
-    def _admin(self, client: IpAddress | None, *, vouched: bool) -> bool:
+    def _admin(self, request: RequestFacts, client: IpAddress | None, *, vouched: bool) -> bool:
         if self.ami_allows is None:
             return vouched
-        listed = client is not None and any(network is not None and client in network for network in self.ami_allows)
-        return listed or (None in self.ami_allows and (vouched or self.allow_anonymous))
+        if None in self.ami_allows and (vouched or self.allow_anonymous):
+            return True
+        if client is None or not any(network is not None and client in network for network in self.ami_allows):
+            return False
+        return self._our_host(request) and (not client.is_loopback or self._is_direct(request))
 
     def _admin_refusal(self) -> tuple[int, str]:
         if self.ami_allows is not None and None not in self.ami_allows:

@@ -174,6 +174,7 @@ class HttpConnection:
         for raw_name, raw_value in event.headers:
             name, value = raw_name.decode("ascii"), raw_value.decode("latin-1")
             headers[name] = f"{headers[name]}, {value}" if name in headers else value
+        self._refuse_doubtful_body(headers, event.http_version)
         self._refuse_long_body(headers)
         if "transfer-encoding" not in headers and headers.get("content-length", "0") == "0":
             self._http.next_event()  # the EndOfMessage that is there already
@@ -186,6 +187,12 @@ class HttpConnection:
             headers=headers,
             http_version=event.http_version.decode("ascii"),
         )
+
+    def _refuse_doubtful_body(self, headers: Mapping[str, str], http_version: bytes) -> None:
+        """Where a proxy in front of us could see another end of the body, a second request hides (RFC 9112 6.1)."""
+        if "transfer-encoding" in headers and ("content-length" in headers or http_version != b"1.1"):
+            self._spoiled = True
+            raise HttpError(400, "bad request: the length of the body is ambiguous")
 
     def _refuse_long_body(self, headers: Mapping[str, str]) -> None:
         length = headers.get("content-length", "0")

@@ -135,11 +135,14 @@ def session_params(query: Mapping[str, str], call_type: CallType, remote: str) -
 
 
 def check_id(name: str, value: str) -> str:
-    """`value` if it can be an id: it appears in logs, events and file names. Raises `HttpError` (400)."""
+    """`value` if it can be an id: it appears in logs and events. Raises `HttpError` (400).
+
+    Not printable are control characters, and those that break lines or turn the direction of writing.
+    """
     if len(value) > MAX_ID:
         raise HttpError(400, f"{name} has at most {MAX_ID} characters")
-    if any(ord(character) < 32 or 127 <= ord(character) < 160 for character in value):
-        raise HttpError(400, f"{name} has control characters")
+    if not value.isprintable():
+        raise HttpError(400, f"{name} has characters that cannot be printed")
     return value
 
 

@@ -23,6 +23,7 @@ from rustpbx.errors import RustpbxError
 from rustpbx.shell.clock import Clock
 from rustpbx.sip.events import IncomingCall
 from rustpbx.sip.uri import Params, Uri
+from rustpbx.values import shown_url
 
 _LOG = logging.getLogger(__name__)
 
@@ -110,7 +111,7 @@ class Webhook:
 
     async def _post(self, url: str, body: bytes, headers: httpx.Headers, seconds: float) -> str | None:
         """One attempt; None if the target took the call, else what went wrong."""
-        shown = _without_credentials(url)
+        shown = shown_url(url)
         with trio.move_on_after(seconds):
             try:
                 request = self._client.stream(
@@ -146,12 +147,3 @@ def signature(secret: bytes, timestamp: str, body: bytes) -> str:
 def _address(uri: Uri) -> str:
     """`sip:user@host`: the URI without its password, parameters and headers."""
     return str(attrs.evolve(uri, password=None, params=Params(), headers=""))
-
-
-def _without_credentials(url: str) -> str:
-    """The URL as it may be logged: user info and query can hold secrets."""
-    try:
-        parsed = httpx.URL(url)
-    except httpx.InvalidURL:
-        return "the webhook's URL"
-    return str(parsed.copy_with(username=None, password=None, query=None))

@@ -19,10 +19,12 @@ import trio
 from rustpbx.demo.trouble import PortTakenError, ServerDiedError
 from rustpbx.outbound import open_client
 from rustpbx.shell.network import RealNetwork
+from rustpbx.speech.local import READY
 
 HOST = "127.0.0.1"
 RTP_PORTS = 40
 START_LIMIT = 20.0  # seconds
+WARM_LIMIT = 20.0  # seconds
 LAST_LINES = 15
 
 
@@ -106,6 +108,7 @@ class ServerProcess:
         self._process = process
         self._output = output
         self._log = log
+        self._warm = trio.Event()
 
     async def read_log(self) -> None:
         """Copy its output into the log file until it ends, keeping the last lines."""
@@ -116,6 +119,8 @@ class ServerProcess:
                 await file.flush()
                 *lines, rest = (rest + chunk).split(b"\n")
                 self.last_lines.extend(line.decode(errors="replace") for line in lines)
+                if any(READY.encode() in line for line in lines):
+                    self._warm.set()
         if rest:
             self.last_lines.append(rest.decode(errors="replace"))
 
@@ -138,6 +143,12 @@ class ServerProcess:
                     await trio.sleep(0.05)
                 return
         raise ServerDiedError(f"the server did not listen on {self.http} within {START_LIMIT:.0f} s", self.last_lines)
+
+    async def warm(self) -> bool:
+        """Wait until the embedded speech is loaded, so that no call waits for it; False after `WARM_LIMIT` seconds."""
+        with trio.move_on_after(WARM_LIMIT):
+            await self._warm.wait()
+        return self._warm.is_set()
 
     async def _healthy(self, client: httpx.AsyncClient) -> bool:
         try:

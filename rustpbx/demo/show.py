@@ -132,6 +132,8 @@ async def _stage(folder: Path, ports: Ports, timeline: Timeline) -> AsyncIterato
             timeline.heading(f"server up: http://{server.http}, SIP on udp {HOST}:{ports.sip}, webhook {url}")
             async with running_phone(folder, timeline) as phone:
                 timeline.heading(f"phone up: {phone.uri}")
+                if not await server.warm():
+                    timeline.heading("the server's speech models are still being loaded: the first call waits for them")
                 yield Stage(server, phone, webhook, ports, folder, timeline)
         nursery.cancel_scope.cancel()
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ipaddress
 import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Protocol
 
 import trio
@@ -85,6 +87,16 @@ class _UdpSocket:
         self._sock.close()
 
 
+@contextmanager
+def _naming(address: str) -> Iterator[None]:
+    """The operating system does not say which address is taken; whoever starts a server wants to know."""
+    try:
+        yield
+    except OSError as error:
+        error.strerror = f"{error.strerror}: {address}"
+        raise
+
+
 class RealNetwork:
     """The operating system's network, through Trio."""
 
@@ -93,7 +105,8 @@ class RealNetwork:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         sock = trio.socket.socket(family, socket.SOCK_DGRAM)
         try:
-            await sock.bind((host, port))
+            with _naming(f"UDP {host}:{port}"):
+                await sock.bind((host, port))
         except BaseException:
             sock.close()
             raise
@@ -105,7 +118,8 @@ class RealNetwork:
 
     async def listen(self, host: str, port: int) -> trio.abc.Listener[trio.abc.Stream]:
         """Listen on one address."""
-        listeners = await trio.open_tcp_listeners(port, host=host)
+        with _naming(f"TCP {host}:{port}"):
+            listeners = await trio.open_tcp_listeners(port, host=host)
         for extra in listeners[1:]:
             await extra.aclose()
         return listeners[0]

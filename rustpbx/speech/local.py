@@ -24,6 +24,9 @@ from rustpbx.speech.local_segments import Segment, Segmenter
 ASR_POOL = "asr"
 TTS_POOL = "tts"
 
+READY = "embedded speech is ready"
+"""What the server logs after `warm_up`; the demo waits for it."""
+
 PARTIAL_EVERY = 1.0
 """Seconds of new audio between two looks at an utterance that is going on."""
 
@@ -196,7 +199,7 @@ class LocalSynthesizer:
                 error if isinstance(error, SpeechError) else SpeechError(f"local speech synthesis: {error}")
             ) from error
         if not said and any(letter.isalnum() for letter in utterance.text):
-            raise SpeechError(f"local speech synthesis speaks English only and cannot say {utterance.text!r}")
+            raise SpeechError(f"local speech synthesis speaks English only and cannot say {utterance.text[:60]!r}")
 
     async def _say(self, utterance: Utterance, audio: trio.MemorySendChannel[SpeechChunk]) -> bool:
         said = False

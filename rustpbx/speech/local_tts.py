@@ -25,6 +25,9 @@ SEED = 1
 """The voice's breath is noise; a fixed seed makes the same text sound the same."""
 
 NORMAL_VOLUME = 5
+LONGEST = 300
+"""Characters of one piece: the model's memory and time grow with it, and nobody else is served meanwhile."""
+
 SLOWEST, FASTEST = 0.5, 2.0
 
 
@@ -41,8 +44,19 @@ def _voice() -> Hibari:
 
 
 def split(text: str) -> list[str]:
-    """The sentences of a text, in order, as they stand in it."""
-    return [str(sentence) for sentence in _voice().split_sentences(text)]
+    """The sentences of a text, in order, as they stand in it; one that is too long to say in one go is cut up."""
+    return [piece for sentence in _voice().split_sentences(text) for piece in cut(str(sentence))]
+
+
+def cut(sentence: str) -> list[str]:
+    """A sentence in pieces of at most `LONGEST` characters, cut at spaces where there are any."""
+    pieces = []
+    while len(sentence) > LONGEST:
+        space = sentence.rfind(" ", 1, LONGEST + 1)
+        end = space if space > 0 else LONGEST
+        pieces.append(sentence[:end])
+        sentence = sentence[end:].lstrip()
+    return [*pieces, sentence]
 
 
 def speak(sentence: str, rate: int, speed: float = 1.0, volume: int = NORMAL_VOLUME) -> Pcm:

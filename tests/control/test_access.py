@@ -22,6 +22,7 @@ PROXIED = Access(tokens=(TOKEN,), trusted_proxies=(ip_network("127.0.0.1"), ip_n
 PROXIED_NETWORK = attrs.evolve(PROXIED, allow_from=(ip_network("192.0.2.0/24"),))
 ORIGINS = Access(origins=("https://app.example.com",))
 AMI_LIST = Access(tokens=(TOKEN,), ami_allows=(ip_network("10.1.1.1"),))
+AMI_LOCAL = Access(ami_allows=(ip_network("127.0.0.1"), ip_network("10.0.0.0/8")))
 AMI_STAR = Access(tokens=(TOKEN,), ami_allows=(None,))
 AMI_STAR_ANONYMOUS = Access(allow_anonymous=True, ami_allows=(None,))
 
@@ -83,6 +84,8 @@ def ask(access: Access, peer: str, path: str = CALL, headers: dict[str, str] | N
         (NETWORK, "2001:db8::5", CALL, {}, ADMIN),
         (NETWORK, "192.0.2.1", CALL, {}, FORBIDDEN),
         (NETWORK, "10.0.0.1", CALL, {"host": "pbx.example"}, ADMIN),
+        (NETWORK, "10.0.0.1", LISTS, {"host": "pbx.example"}, FORBIDDEN),
+        (NETWORK, "10.0.0.1", LISTS, {"host": "10.0.0.9:8080"}, ADMIN),
         (NETWORK, "10.0.0.1", CALL, {"host": "evil.example", "origin": "http://evil.example"}, FORBIDDEN),
         # anybody may call, not administrate
         (ANONYMOUS, "192.0.2.1", CALL, {}, OK),
@@ -132,6 +135,12 @@ def ask(access: Access, peer: str, path: str = CALL, headers: dict[str, str] | N
         (AMI_LIST, "127.0.0.1", CALL, {}, OK),
         (AMI_LIST, "192.0.2.1", KILL, BEARER, FORBIDDEN),
         (AMI_LIST, "192.0.2.1", CALL, BEARER, OK),
+        (AMI_LOCAL, "127.0.0.1", KILL, {"host": "127.0.0.1:8080"}, ADMIN),
+        (AMI_LOCAL, "127.0.0.1", KILL, {"host": "evil.example", "origin": "http://evil.example"}, FORBIDDEN),
+        (AMI_LOCAL, "127.0.0.1", LISTS, {"host": "evil.example:8080"}, FORBIDDEN),
+        (AMI_LOCAL, "127.0.0.1", KILL, {"x-forwarded-for": "192.0.2.1"}, FORBIDDEN),
+        (AMI_LOCAL, "10.1.1.1", LISTS, {"host": "evil.example"}, FORBIDDEN),
+        (AMI_LOCAL, "10.1.1.1", LISTS, {"host": "10.9.9.9"}, ADMIN),
         (AMI_STAR, "192.0.2.1", KILL, {}, UNAUTHORIZED),
         (AMI_STAR, "192.0.2.1", KILL, BEARER, ADMIN),
         (AMI_STAR, "127.0.0.1", KILL, {}, ADMIN),

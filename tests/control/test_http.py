@@ -269,3 +269,20 @@ async def test_any_bytes_are_answered_or_ignored(raw: bytes) -> None:
     while chunk := await ours.receive_some():
         data += chunk
     assert not data.startswith(b"HTTP/1.1 5") or data.startswith(b"HTTP/1.1 501")
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n",
+        b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nContent-Length: 0\r\n\r\n",
+        b"POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n",
+    ],
+)
+async def test_a_body_with_two_ends_hides_no_request(head: bytes) -> None:
+    """What a proxy may have read as one request is refused as one, and the connection ends (RFC 9112 6.1)."""
+    async with client() as stream:
+        await stream.send_all(head + b"0\r\n\r\nGET /hidden HTTP/1.1\r\nHost: a\r\n\r\n")
+        reply = await read_reply(stream)
+        assert (reply.status, reply.json) == (400, {"error": "bad request: the length of the body is ambiguous"})
+        assert reply.headers["connection"] == "close"

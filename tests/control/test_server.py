@@ -246,3 +246,19 @@ async def test_the_same_over_real_sockets() -> None:
         stream.socket.close()
         assert await attachment.heard() == Said("lost", "the connection dropped")
         nursery.cancel_scope.cancel()
+
+
+@pytest.mark.real_time
+async def test_a_taken_address_is_named() -> None:
+    """Whoever starts a server reads which of its ports is in use."""
+    network = RealNetwork()
+    datagrams = await network.open_datagrams("127.0.0.1", 0)
+    listener = await network.listen("127.0.0.1", 0)
+    assert isinstance(listener, trio.SocketListener)
+    port = listener.socket.getsockname()[1]
+    with pytest.raises(OSError, match=f"in use: UDP 127.0.0.1:{datagrams.address[1]}$"):
+        await network.open_datagrams("127.0.0.1", datagrams.address[1])
+    with pytest.raises(OSError, match=f"in use: TCP 127.0.0.1:{port}$"):
+        await network.listen("127.0.0.1", port)
+    datagrams.close()
+    await listener.aclose()

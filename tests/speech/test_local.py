@@ -20,6 +20,7 @@ from rustpbx.speech.local import Gate, LocalRecognizer, LocalSynthesizer
 from rustpbx.speech.local_files import checked
 from rustpbx.speech.local_onnx import name_branches
 from rustpbx.speech.local_segments import RATE
+from rustpbx.speech.local_tts import LONGEST, cut
 from tests.kit.speech import ScriptedOffload
 from tests.speech.test_segments import HELLO, chatter, silence
 
@@ -169,6 +170,20 @@ async def test_what_cannot_be_said_is_an_error(answers: tuple[object, ...], utte
     """Text without English, another voice, an odd rate, a dead worker: a `SpeechError` that says so."""
     with pytest.raises(SpeechError, match=problem):
         await say(ScriptedOffload(*answers), utterance)
+
+
+@pytest.mark.parametrize("text", ["word " * 5000, "a" * 1000, f"{'a' * 400} b", "", "short"])
+def test_a_long_sentence_is_said_in_pieces(text: str) -> None:
+    """No piece is longer than the model may get, none breaks a word that fits, and together they are the text."""
+    pieces = cut(text.strip())
+    assert all(len(piece) <= LONGEST for piece in pieces)
+    assert "".join(pieces).replace(" ", "") == text.replace(" ", "")
+    assert {word for piece in pieces for word in piece.split() if len(word) < LONGEST} <= {
+        "word",
+        "a" * 100,
+        "b",
+        "short",
+    }
 
 
 @pytest.mark.local_speech

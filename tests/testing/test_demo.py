@@ -4,11 +4,13 @@ import json
 import socket
 import wave
 from pathlib import Path
+from typing import cast
 
 import httpx
 import numpy as np
 import pytest
 import trio
+import trio.testing
 
 from rustpbx import demo
 from rustpbx.demo import show
@@ -16,10 +18,11 @@ from rustpbx.demo.agent import Conversation
 from rustpbx.demo.handset import PhoneReport
 from rustpbx.demo.phone import save_wav
 from rustpbx.demo.score import Outcome, Score, latencies, read_wav, write_json
-from rustpbx.demo.server import HOST, Ports, choose_ports, running_server, write_config
+from rustpbx.demo.server import HOST, Ports, ServerProcess, choose_ports, running_server, write_config
 from rustpbx.demo.timeline import Timeline
 from rustpbx.demo.trouble import DemoError, ServerDiedError
 from rustpbx.demo.webhook import WebhookReceiver
+from rustpbx.speech.local import READY
 from rustpbx.testing.speech import tone
 
 
@@ -147,6 +150,19 @@ def test_speech_is_missing(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captu
     monkeypatch.setattr(show, "PACKAGES", ("json", "surely_not_installed"))
     assert demo.main(["--folder", str(tmp_path)]) == 3
     assert "surely_not_installed is not installed" in capsys.readouterr().err
+
+
+@pytest.mark.real_time
+async def test_the_first_call_waits_for_warm_models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The server's own log line says that its speech is loaded; without it the demo goes on after a while."""
+    monkeypatch.setattr("rustpbx.demo.server.WARM_LIMIT", 0.01)
+    for said, warm in ((f"12:00:00.000 info  app: {READY}\n", True), ("no embedded speech\n", False)):
+        output, seen = trio.testing.memory_stream_one_way_pair()
+        server = ServerProcess(cast("trio.Process", None), seen, Ports(1, 1, 2), tmp_path / "server.log")
+        await output.send_all(said.encode())
+        await output.aclose()
+        await server.read_log()
+        assert await server.warm() is warm
 
 
 @pytest.mark.real_time
