@@ -73,6 +73,7 @@ NOT_BUILT = (
     "recorder_path",
     "recording",
     "resume_grace",
+    "ua.graceful_shutdown",
     "ua.register_users",
     "ua.ssl_certificate",
     "ua.ssl_private_key",
