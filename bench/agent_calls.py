@@ -117,13 +117,13 @@ def busy_seconds() -> float:
     return (user + nice + system + irq + softirq + steal) / os.sysconf("SC_CLK_TCK")
 
 
-def measure(calls: int, seconds: float) -> Run:
+def measure(calls: int, seconds: float, server_module: str = "bench.plane_server") -> Run:
     """One run: start both sides, let them settle, measure for so many seconds, stop them."""
     cores = sorted(os.sched_getaffinity(0))
     apart = len(cores) > 1
     with (
         Child("bench.phones", cores[0] if apart else None) as phones,
-        Child("bench.plane_server", cores[-1] if apart else None) as server,
+        Child(server_module, cores[-1] if apart else None) as server,
     ):
         ports = phones.ask(bind=calls)["ports"]
         legs = server.ask(legs=ports)["legs"]
@@ -157,6 +157,12 @@ def best_cpu(runs: list[Run]) -> float:
     return min((run.cpu for run in runs if run.sent >= SENT_BAR), default=math.inf)
 
 
+def print_floor(seconds: float) -> None:
+    """What the same packets cost where nothing but sockets is at work: the machine's share of the figures."""
+    small, large = (measure(calls, seconds, "bench.bare_server").cpu for calls in (SMALL, LARGE))
+    print(f"\nbare sockets: {(large - small) / (LARGE - SMALL):.4f} % of a core for the packets of each further call")
+
+
 def main() -> int:
     """Measure, print, judge."""
     parser = argparse.ArgumentParser(description="cost and punctuality of G.711 agent calls")
@@ -168,10 +174,11 @@ def main() -> int:
         for calls, done in runs.items():
             done.append(measure(calls, options.seconds))
             print(done[-1], flush=True)
+    print_floor(options.seconds)
     small, large = (best_cpu(runs[calls]) for calls in (SMALL, LARGE))
     slope = (large - small) / (LARGE - SMALL) if large < math.inf else math.inf
     sent = max(run.sent for run in runs[LARGE])
-    print(f"\nbest of {options.runs}: {SMALL} calls {small:.2f} %, {LARGE} calls {large:.2f} % of a core")
+    print(f"best of {options.runs}: {SMALL} calls {small:.2f} %, {LARGE} calls {large:.2f} % of a core")
     print(f"each further call {slope:.4f} % of a core (bar {COST_BAR} %): {'held' if slope <= COST_BAR else 'MISSED'}")
     print(f"frames sent at {LARGE} calls {sent:.2f} % (bar {SENT_BAR} %): {'held' if sent >= SENT_BAR else 'MISSED'}")
     if not all(run.speech_facts for done in runs.values() for run in done):

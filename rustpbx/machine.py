@@ -134,6 +134,8 @@ class Machine(Generic[S, T, A]):
     def settle(self, now: float) -> None:
         """Stop timers that the state does not list, arm the listed ones that do not run."""
         listed = self.table.timers.get(self.state, frozenset())
+        if not listed and not self._armed:
+            return
         for trigger in [t for t in self._armed if t not in listed]:
             del self._armed[trigger]
         for trigger in sorted(listed - self._armed.keys(), key=lambda t: t.name):

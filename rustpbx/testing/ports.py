@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import itertools
 from collections import deque
+from collections.abc import Sequence
 
 from rustpbx.core import Address
+from rustpbx.media.plane.port import Datagram, Parcel
 from rustpbx.testing.network import own_ip
 from rustpbx.testing.wire import Wire
 
@@ -47,21 +49,18 @@ class MemoryPorts:
             del self._queues[handle]
             self._ready.pop(handle, None)
 
-    def ready(self) -> list[int]:
-        """Handles with something to read."""
-        return list(self._ready)
-
-    def receive_into(self, handle: int, buffer: memoryview) -> tuple[int, Address] | None:
-        """Read one datagram into `buffer` (cut to its length): its size and source, or None if there is none."""
-        queue = self._queues.get(handle)
-        if not queue:
-            return None
-        data, source = queue.popleft()
-        if not queue:
-            del self._ready[handle]
-        size = min(len(data), len(buffer))
-        buffer[:size] = data[:size]
-        return size, source
+    def receive(self, buffers: Sequence[memoryview]) -> list[Datagram]:
+        """Read one datagram from each port that has one, the n-th into `buffers[n]` (cut to its length)."""
+        received: list[Datagram] = []
+        for handle, buffer in zip(list(self._ready), buffers, strict=False):
+            queue = self._queues[handle]
+            data, source = queue.popleft()
+            if not queue:
+                del self._ready[handle]
+            size = min(len(data), len(buffer))
+            buffer[:size] = data[:size]
+            received.append((handle, size, source))
+        return received
 
     def send(self, handle: int, data: bytes | memoryview, destination: Address) -> bool:
         """Send one datagram; False on a closed handle."""
@@ -69,3 +68,7 @@ class MemoryPorts:
             return False
         self.wire.send(self._addresses[handle], destination, bytes(data))
         return True
+
+    def send_all(self, parcels: Sequence[Parcel]) -> list[int]:
+        """Send datagrams in order; the indices of those on closed handles."""
+        return [index for index, parcel in enumerate(parcels) if not self.send(*parcel)]

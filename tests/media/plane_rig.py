@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import random
 from collections import defaultdict, deque
+from collections.abc import Sequence
 
 import numpy as np
 import trio
@@ -14,6 +15,7 @@ from rustpbx.media.codec.g711 import PCMU
 from rustpbx.media.events import Codec, Direction, Fact, MediaFormat, Pcm
 from rustpbx.media.plane.clock import TICK
 from rustpbx.media.plane.plane import Plane, PlaneConfig
+from rustpbx.media.plane.port import Datagram, Parcel
 from rustpbx.media.rtp import RtpPacket, build_rtp, is_rtcp, parse_rtp
 
 PHONE: Address = ("192.0.2.7", 4000)
@@ -42,24 +44,26 @@ class ListPorts:
         self.opened.discard(handle)
         self.waiting.pop(handle, None)
 
-    def ready(self) -> list[int]:
-        """Ports with something to read."""
-        return [handle for handle in self.opened if self.waiting.get(handle)]
-
-    def receive_into(self, handle: int, buffer: memoryview) -> tuple[int, Address] | None:
-        """Read one."""
-        if not self.waiting.get(handle):
-            return None
-        data, source = self.waiting[handle].popleft()
-        size = min(len(data), len(buffer))
-        buffer[:size] = data[:size]
-        return size, source
+    def receive(self, buffers: Sequence[memoryview]) -> list[Datagram]:
+        """Read one from each port that has one."""
+        received = []
+        ready = [handle for handle in sorted(self.opened) if self.waiting.get(handle)]
+        for handle, buffer in zip(ready, buffers, strict=False):
+            data, source = self.waiting[handle].popleft()
+            size = min(len(data), len(buffer))
+            buffer[:size] = data[:size]
+            received.append((handle, size, source))
+        return received
 
     def send(self, handle: int, data: bytes | memoryview, destination: Address) -> bool:
         """Keep it, unless `refusing`."""
         if not self.refusing:
             self.sent.append((handle, bytes(data), destination))
         return not self.refusing
+
+    def send_all(self, parcels: Sequence[Parcel]) -> list[int]:
+        """Keep them all."""
+        return [index for index, parcel in enumerate(parcels) if not self.send(*parcel)]
 
     def arrive(self, port: int, data: bytes, source: Address = PHONE) -> None:
         """A datagram comes in."""

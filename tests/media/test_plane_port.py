@@ -31,20 +31,22 @@ def test_datagrams_go_and_come(make: type[Ports]) -> None:
     here, there = _free_port(), _free_port()
     one, other = ports.open("127.0.0.1", here), ports.open("127.0.0.1", there)
     buffer = memoryview(bytearray(8))
-    assert ports.ready() == []
+    assert ports.receive([buffer]) == []
     assert ports.send(one, memoryview(b"hello"), ("127.0.0.1", there))
     assert ports.send(one, b"0123456789", ("127.0.0.1", there))
-    assert ports.ready() == [other]
-    assert ports.receive_into(other, buffer) == (5, ("127.0.0.1", here))
+    assert ports.receive([buffer]) == [(other, 5, ("127.0.0.1", here))]
     assert bytes(buffer[:5]) == b"hello"
-    assert ports.receive_into(other, buffer) == (8, ("127.0.0.1", here))
-    assert ports.ready() == []
-    assert ports.receive_into(other, buffer) is None
+    assert ports.receive([buffer]) == [(other, 8, ("127.0.0.1", here))]
+    assert ports.receive([buffer]) == []
+    parcels = [(one, memoryview(b"1"), ("127.0.0.1", there)), (other, memoryview(b"2"), ("127.0.0.1", here))]
+    assert ports.send_all([*parcels, (one, memoryview(bytes(70000)), ("127.0.0.1", there))]) == [2]
+    assert len(ports.receive([buffer])) == 1
+    assert len(ports.receive([buffer, buffer])) == 1
     for handle in (one, other):
         ports.close(handle)
         ports.close(handle)
     assert not ports.send(one, b"x", ("127.0.0.1", there))
-    assert ports.receive_into(one, buffer) is None
+    assert ports.receive([buffer]) == []
 
 
 @pytest.mark.parametrize("make", [real_ports, SelectorPorts])

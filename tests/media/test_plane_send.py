@@ -308,7 +308,7 @@ async def test_a_poisoned_row_is_ejected_alone(poison: str) -> None:
     bad = rig.plane._legs["3"]
     if poison == "detector":
         assert bad.watch is not None
-        rig.plane._hearing._attention._detectors[bad.slot] = Broken()
+        rig.plane._hearing._attention._judges[bad.slot] = Broken().voiced
         object.__setattr__(bad.watch, "detector", Broken())
     else:
         getattr(rig.plane._bank, poison)[bad.slot] = 99
@@ -326,9 +326,9 @@ async def test_a_poisoned_row_is_ejected_alone(poison: str) -> None:
 class Broken:
     """A detector with a bug."""
 
-    def voiced(self, frame: bytes) -> bool:
+    def voiced(self, frame: bytes, samples: int) -> bool:
         """Raises."""
-        raise ZeroDivisionError(f"{len(frame)} bytes")
+        raise ZeroDivisionError(f"{len(frame)} bytes, {samples} samples")
 
 
 async def test_a_full_facts_channel_is_counted_and_not_waited_for() -> None:
@@ -378,3 +378,20 @@ async def test_replaced_or_closed_detection_ends_reported_speech() -> None:
             rig.tick()
     rig.plane.close_leg("a")
     assert [type(fact) for fact in rig.told()] == [SpeechStarted, SpeechEnded] * 2
+
+
+async def test_a_codec_change_takes_what_waits_along() -> None:
+    """The law changes in mid-sentence: what already waits, encoded, is sent in the new one."""
+    rig = Rig()
+    port = rig.open()
+    spoken = tone(0.3)
+    async with rig.plane.source("a", 1) as source:
+        await source.write(spoken)
+        rig.tick(5)
+        rig.plane.set_remote("a", g711(codec=Codec.PCMA, receive_pt=8, send_pt=8))
+        rig.rtp(port)
+        rig.tick(10)
+    packets = rig.rtp(port)
+    heard = PCMA.decode(np.frombuffer(b"".join(packet.payload for packet in packets), np.uint8))
+    assert {packet.payload_type for packet in packets} == {8}
+    assert int(np.abs(heard.astype(int) - spoken[800:2400]).max()) < 600

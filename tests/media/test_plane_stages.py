@@ -93,14 +93,12 @@ def test_each_row_has_its_own_law() -> None:
 
 def test_upsampling_is_one_stream_over_frame_borders() -> None:
     """A tone cut into frames comes out as that tone at 16 kHz, whatever the other rows hold."""
-    frames = np.zeros((3, 5, 160), np.float32)
-    frames[1] = tone(0.1).reshape(5, 160)
-    tail = np.zeros((3, stages.HISTORY), np.float32)
-    heard = []
-    for index in range(5):
-        wide, tail = stages.upsample(tail, frames[:, index])
-        heard.append(wide)
-    out = np.concatenate(heard, axis=1)
+    rows = np.zeros((3, stages.HISTORY + 800), np.int16)
+    rows[1, stages.HISTORY :] = tone(0.1)
+    cuts = [rows[:, at : at + stages.HISTORY + 160] for at in range(0, 800, 160)]
+    out = np.concatenate([stages.upsample(cut) for cut in cuts], axis=1)
+    assert np.abs(out.astype(int) - stages.upsample(rows)).max() <= 1
+    assert np.array_equal(out[1, 23::2], tone(0.1)[:-11])
     expected = tone(0.1, rate=16000)
     assert not out[0].any()
     assert not out[2].any()
@@ -110,7 +108,7 @@ def test_upsampling_is_one_stream_over_frame_borders() -> None:
 
 def test_concealment_fades_to_nothing() -> None:
     """The last frame is repeated, weaker each time, and is gone after 100 ms."""
-    last = np.full((3, 160), 1000, np.float32)
-    rows = stages.conceal(last, np.array([0, 2, 5]))
-    assert rows[:, 0].tolist() == [1000.0, 700.0, 0.0]
-    assert stages.levels(rows).tolist() == [1e6, 490_000.0, 0.0]
+    before = np.full((3, 160), 1000, np.int16)
+    rows = stages.conceal(before, np.array([0, 3, 5]))
+    assert rows[:, 0].tolist() == [1000.0, 650.0, 0.0]
+    assert stages.levels(rows).tolist() == [1e6, 422_500.0, 0.0]

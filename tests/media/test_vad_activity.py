@@ -137,9 +137,9 @@ def span(fact: SpeechFact) -> tuple[float, float]:
 def test_the_webrtc_detector_tells_a_buzz_from_silence() -> None:
     """Silence is unvoiced; a voice-like buzz is voiced after a few frames."""
     detector = make_detector("webrtc")
-    quiet = [detector.voiced(bytes(320)) for _ in range(10)]
+    quiet = [detector.voiced(bytes(320), 160) for _ in range(10)]
     buzz = voice(0.4)
-    frames = [detector.voiced(part.tobytes()) for part in buzz.reshape(-1, 160)]
+    frames = [detector.voiced(part.tobytes(), 160) for part in buzz.reshape(-1, 160)]
     assert not any(quiet)
     assert all(frames[5:])
 

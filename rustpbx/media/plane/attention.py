@@ -12,8 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from rustpbx.media.plane.leg import Leg
-from rustpbx.media.plane.stages import FRAME, Flags, Floats, Slots
-from rustpbx.media.vad.detector import Detector
+from rustpbx.media.plane.stages import FRAME, Flags, Samples, Slots
 
 SIZE = 2 * FRAME
 """Bytes of a 20 ms frame."""
@@ -30,7 +29,7 @@ class Attention:
     def __init__(self, slots: int, eject: Callable[[Leg, Exception], None]) -> None:
         self._eject = eject
         self._legs: dict[int, Leg] = {}
-        self._detectors: dict[int, Detector] = {}
+        self._judges: dict[int, Callable[[bytes, int], bool]] = {}
         self._watched = np.zeros(slots, np.bool_)
         self._steady = np.zeros(slots, np.int8)
         self._look_at = np.zeros(slots, np.float64)
@@ -41,28 +40,28 @@ class Attention:
         self._steady[leg.slot] = NEITHER
         if leg.watch is None:
             self._legs.pop(leg.slot, None)
-            self._detectors.pop(leg.slot, None)
+            self._judges.pop(leg.slot, None)
         else:
             self._legs[leg.slot] = leg
-            self._detectors[leg.slot] = leg.watch.detector
+            self._judges[leg.slot] = leg.watch.detector.voiced
 
-    def attend(self, slots: Slots, pcm: Floats, heard_at: Times) -> None:
+    def attend(self, slots: Slots, frames: Samples, heard_at: Times) -> None:
         """Take the frames (n, 160) of these legs, heard at `heard_at` (n,)."""
         watched = self._watched[slots]
         if not watched.all():
-            slots, pcm, heard_at = slots[watched], pcm[watched], heard_at[watched]
+            slots, frames, heard_at = slots[watched], frames[watched], heard_at[watched]
         if not slots.size:
             return
-        voiced = self._judged(slots, pcm.astype(np.int16).tobytes())
+        voiced = self._judged(slots, frames.tobytes())
         news = (voiced != self._steady[slots]) | (heard_at >= self._look_at[slots])
         for index in np.flatnonzero(news).tolist():
             self._tell(int(slots[index]), bool(voiced[index]), float(heard_at[index]))
 
     def _judged(self, slots: Slots, frames: bytes) -> Flags:
-        detectors = [self._detectors[slot] for slot in slots.tolist()]
+        judges = [self._judges[slot] for slot in slots.tolist()]
         starts = range(0, len(frames), SIZE)
         try:
-            flags = [one.voiced(frames[at : at + SIZE]) for one, at in zip(detectors, starts, strict=True)]
+            flags = [judge(frames[at : at + SIZE], FRAME) for judge, at in zip(judges, starts, strict=True)]
         except Exception:  # noqa: BLE001 - the leg at fault is found below
             flags = [
                 self._alone(self._legs[slot], frames[at : at + SIZE])
@@ -72,7 +71,7 @@ class Attention:
 
     def _alone(self, leg: Leg, frame: bytes) -> bool:
         try:
-            return leg.watch is not None and leg.watch.detector.voiced(frame)
+            return leg.watch is not None and leg.watch.detector.voiced(frame, FRAME)
         except Exception as error:  # noqa: BLE001 - whatever it is, it is this leg's alone
             self._eject(leg, error)
             return False

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from rustpbx.errors import OverloadedError
-from rustpbx.media.plane.stages import FRAME, HEADER, HISTORY, SILENCE
+from rustpbx.media.plane.stages import FRAME, HEADER, SILENCE
 
 DEPTH = 32
 """Frames in a jitter ring: 640 ms, which holds the deepest buffer and a burst after a stall."""
@@ -17,8 +17,11 @@ DEPTH = 32
 PLAYOUT = 25
 """Frames in a source's ring: 500 ms."""
 
-BLOCKS = 25
-"""Frames of 16 kHz audio kept for taps: the longest block of a tap is 500 ms."""
+LONGEST_BLOCK = 25
+"""Frames in the longest block of a tap: 500 ms."""
+
+KEPT = LONGEST_BLOCK + 1
+"""Frames of heard audio kept for taps; the one before a block is the filter's past."""
 
 MOST_FRAMES = 3
 """Frames in one packet that we send: a ptime of 60 ms."""
@@ -61,11 +64,8 @@ class Bank:
         # -- heard audio
         self.heard = np.zeros(slots, np.bool_)  # audio has begun: from here on every tick yields a frame
         self.wanted = np.zeros(slots, np.bool_)  # a tap or a detector listens
-        self.tapped = np.zeros(slots, np.bool_)  # a tap listens: 16 kHz
-        self.last = np.zeros((slots, FRAME), np.float32)
-        self.tail = np.zeros((slots, HISTORY), np.float32)
         self.power = np.zeros(slots, np.float32)
-        self.blocks = np.zeros((slots, BLOCKS, 2 * FRAME), np.int16)
+        self.kept = np.zeros((slots, KEPT, FRAME), np.int16)
 
         # -- send
         self.sending = np.zeros(slots, np.bool_)
@@ -85,7 +85,7 @@ class Bank:
         self.octets = np.zeros(slots, np.int64)
 
         # -- the source's ring
-        self.playout = np.zeros((slots, PLAYOUT, FRAME), np.int16)
+        self.playout = np.zeros((slots, PLAYOUT, FRAME), np.uint8)  # encoded
         self.playout_head = np.zeros(slots, np.int64)
         self.playout_count = np.zeros(slots, np.int64)
         self.spooled = np.zeros(slots, np.bool_)  # the source has more outside the ring
@@ -116,7 +116,7 @@ class Bank:
     def silence(self, slot: int) -> None:
         """Take a slot out of every step of the tick."""
         self.receive_pt[slot] = -1
-        self.sending[slot] = self.heard[slot] = self.wanted[slot] = self.tapped[slot] = self.flowing[slot] = False
+        self.sending[slot] = self.heard[slot] = self.wanted[slot] = self.flowing[slot] = False
         self.spooled[slot] = self.closing[slot] = False
 
     def silence_code(self, slot: int) -> int:

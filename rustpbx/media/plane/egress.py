@@ -7,11 +7,10 @@ from collections.abc import Callable
 
 import numpy as np
 
-from rustpbx.core import Address
 from rustpbx.media.plane import stages
 from rustpbx.media.plane.bank import PLAYOUT, Bank
 from rustpbx.media.plane.leg import Leg
-from rustpbx.media.plane.port import Ports
+from rustpbx.media.plane.port import Parcel, Ports
 from rustpbx.media.plane.stages import FRAME, HEADER, Bytes, Flags, Slots
 
 LOW = 4
@@ -33,7 +32,8 @@ class Egress:
         self._counters = counters
         self._guard = guard
         self._legs: dict[int, Leg] = {}
-        self._wires: dict[int, tuple[int, memoryview, Address]] = {}
+        self._parcels: dict[int, Parcel] = {}
+        self._planned: tuple[bytes, list[Parcel]] = (b"", [])
         self.frames_due = 0
         self.frames_sent = 0
 
@@ -44,7 +44,8 @@ class Egress:
     def remove(self, leg: Leg) -> None:
         """It does no more."""
         self._legs.pop(leg.slot, None)
-        self._wires.pop(leg.slot, None)
+        self._parcels.pop(leg.slot, None)
+        self._planned = (b"", [])
 
     def route(self, leg: Leg) -> None:
         """The leg's destination or packet time has changed: build anew what the send loop uses."""
@@ -52,7 +53,8 @@ class Egress:
             return
         size = HEADER + FRAME * int(self._bank.frames[leg.slot])
         packet = memoryview(self._bank.packets[leg.slot])[:size]
-        self._wires[leg.slot] = (leg.rtp, packet, leg.destination)
+        self._parcels[leg.slot] = (leg.rtp, packet, leg.destination)
+        self._planned = (b"", [])
 
     def speak(self) -> None:
         """Send what is due in this tick."""
@@ -77,7 +79,7 @@ class Egress:
         full = slots[phase + 1 >= bank.frames[slots]]
         # What can raise comes first, so that a second run, row by row, finds everything as it was.
         encoded = self._encoded(slots, playing)
-        wires = [self._wires[slot] for slot in full.tolist()]
+        parcels = self._plan(full)
         bank.payload[slots, phase] = encoded
         players = slots[playing]
         bank.playout_head[players] = (bank.playout_head[players] + 1) % PLAYOUT
@@ -88,22 +90,26 @@ class Egress:
         first = slots[phase == 0]
         bank.stamp[first] = bank.rtp_time[first]
         bank.phase[slots] = phase + 1
-        if wires:
-            self._send(full, wires)
+        if parcels:
+            self._send(full, parcels)
+
+    def _plan(self, slots: Slots) -> list[Parcel]:
+        """What to send where: nearly always the same as in the tick before."""
+        key = slots.tobytes()
+        if key != self._planned[0]:
+            self._planned = (key, [self._parcels[slot] for slot in slots.tolist()])
+        return self._planned[1]
 
     def _encoded(self, slots: Slots, playing: Flags) -> Bytes:
         bank = self._bank
-        law = bank.law_out[slots]
         if playing.all():
-            return stages.encode(bank.playout[slots, bank.playout_head[slots]], law)
-        encoded = stages.silence(law)
-        if playing.any():
-            players = slots[playing]
-            pcm = bank.playout[players, bank.playout_head[players]]
-            encoded[playing] = stages.encode(pcm, law[playing])
+            return bank.playout[slots, bank.playout_head[slots]]
+        encoded = stages.silence(bank.law_out[slots])
+        players = slots[playing]
+        encoded[playing] = bank.playout[players, bank.playout_head[players]]
         return encoded
 
-    def _send(self, slots: Slots, wires: list[tuple[int, memoryview, Address]]) -> None:
+    def _send(self, slots: Slots, parcels: list[Parcel]) -> None:
         """Write the headers of full packets and send them, always in the order of their slots."""
         bank = self._bank
         stages.write_headers(
@@ -115,8 +121,7 @@ class Egress:
             rtp_time=bank.stamp[slots],
             ssrc=bank.ssrc_out[slots],
         )
-        send = self._ports.send
-        refused = [index for index, wire in enumerate(wires) if not send(*wire)]
+        refused = self._ports.send_all(parcels)
         frames = bank.frames[slots]
         self.frames_due += int(frames.sum())
         bank.phase[slots] = 0

@@ -14,9 +14,10 @@ import numpy as np
 
 from rustpbx.media.plane import stages
 from rustpbx.media.plane.attention import Attention
-from rustpbx.media.plane.bank import BLOCKS, Bank
+from rustpbx.media.plane.bank import KEPT, Bank
 from rustpbx.media.plane.leg import Leg
-from rustpbx.media.plane.stages import Bytes, Flags, Floats, Slots
+from rustpbx.media.plane.listening import Listening
+from rustpbx.media.plane.stages import Bytes, Flags, Slots
 from rustpbx.media.plane.tap import Tap
 
 TICK = 0.02
@@ -38,8 +39,6 @@ UNSEEN = 1000
 QUIET = 150.0**2
 """Mean power below which a frame can be left out unheard (-47 dBFS)."""
 
-WHEEL = BLOCKS + 1
-
 
 class Hearing:
     """The listening side of the tick. `guard(step, slots)` runs a step, and again row by row if it raises."""
@@ -55,7 +54,7 @@ class Hearing:
         self._counters = counters
         self._guard = guard
         self._attention = Attention(bank.slots, eject)
-        self._wheel: list[list[tuple[Leg, Tap]]] = [[] for _ in range(WHEEL)]
+        self._listening = Listening(bank, counters, eject)
         self._tick = 0
         self._now = 0.0
 
@@ -66,9 +65,7 @@ class Hearing:
 
     def tap(self, leg: Leg, tap: Tap) -> None:
         """Serve a new tap."""
-        leg.taps.append(tap)
-        leg.listen()
-        self._due(leg, tap)
+        self._listening.add(leg, tap, self._tick)
 
     def heard_at(self, slot: int) -> float:
         """When the frame of this tick was spoken: it arrived `delay` frames ago and began 20 ms before that."""
@@ -83,7 +80,7 @@ class Hearing:
             self._guard(self._hear, slots)
         if self._tick % WINDOW == 0:
             self._review()
-        self._emit()
+        self._listening.emit(self._tick, now)
 
     def _hear(self, slots: Slots) -> None:
         bank = self._bank
@@ -113,25 +110,12 @@ class Hearing:
         pcm = stages.decode(payload, bank.law_in[slots])
         if not found.all():
             missing = slots[~found]
-            pcm[~found] = stages.conceal(bank.last[missing], bank.misses[missing])
-            slots_found, pcm_found = slots[found], pcm[found]
-        else:
-            slots_found, pcm_found = slots, pcm
+            pcm[~found] = stages.conceal(bank.kept[missing, (self._tick - 1) % KEPT], bank.misses[missing])
         if bank.surplus[slots].any():
             bank.power[slots] = stages.levels(pcm)
-        self._widen(slots, pcm)
-        bank.last[slots_found] = pcm_found
-        self._attention.attend(slots, pcm, self._now - (bank.delay[slots] + 1) * TICK)
-
-    def _widen(self, slots: Slots, pcm: Floats) -> None:
-        """16 kHz for those that are tapped."""
-        bank = self._bank
-        tapped = bank.tapped[slots]
-        if not tapped.all():
-            slots, pcm = slots[tapped], pcm[tapped]
-        if slots.size:
-            wide, bank.tail[slots] = stages.upsample(bank.tail[slots], pcm)
-            bank.blocks[slots, self._tick % BLOCKS] = wide
+        heard = pcm.astype(np.int16)
+        bank.kept[slots, self._tick % KEPT] = heard
+        self._attention.attend(slots, heard, self._now - (bank.delay[slots] + 1) * TICK)
 
     def _advance(self, slots: Slots) -> None:
         bank = self._bank
@@ -156,27 +140,3 @@ class Hearing:
         bank = self._bank
         bank.surplus[:] = np.where(bank.spare < UNSEEN, np.clip(bank.spare - SHALLOWEST, 0, DEEPEST), 0)
         bank.spare[:] = UNSEEN
-
-    # -- taps
-
-    def _due(self, leg: Leg, tap: Tap) -> None:
-        self._wheel[(self._tick + tap.frames) % WHEEL].append((leg, tap))
-
-    def _emit(self) -> None:
-        """Send the blocks that this tick completes."""
-        place = self._tick % WHEEL
-        due, self._wheel[place] = self._wheel[place], []
-        for leg, tap in due:
-            if tap.closed or leg.failed:
-                self._drop(leg, tap)
-                continue
-            if self._bank.heard[leg.slot]:
-                at = self.heard_at(leg.slot)
-                if not tap.emit(self._bank, leg.slot, self._tick % BLOCKS, at):
-                    self._counters["tap_blocks_dropped"] += 1
-            self._due(leg, tap)
-
-    def _drop(self, leg: Leg, tap: Tap) -> None:
-        if tap in leg.taps:
-            leg.taps.remove(tap)
-            leg.listen()

@@ -17,8 +17,8 @@ from rustpbx.media.events import DigitPressed
 from rustpbx.media.plane import stages
 from rustpbx.media.plane.bank import DEPTH, PACKET, Bank
 from rustpbx.media.plane.leg import Leg
-from rustpbx.media.plane.port import Ports
-from rustpbx.media.plane.stages import FRAME, HEADER, Slots
+from rustpbx.media.plane.port import Datagram, Ports
+from rustpbx.media.plane.stages import FRAME, HEADER, Flags, Slots
 from rustpbx.media.rtp import RtpPacket, is_rtcp, parse_rtp
 from rustpbx.media.seq import extend
 
@@ -62,7 +62,6 @@ class Ingress:
         self._legs: dict[int, Leg] = {}
         self._packets = np.zeros((bank.slots, PACKET), np.uint8)
         self._views = [memoryview(row) for row in self._packets]  # type: ignore[arg-type]  # rows are buffers
-        self._scratch = memoryview(bytearray(PACKET))
 
     def add(self, leg: Leg) -> None:
         """Read this leg's sockets from now on."""
@@ -78,45 +77,32 @@ class Ingress:
     def drain(self, now: float, epoch: float) -> None:
         """Read what waits on every socket, at most `ROUNDS` packets each."""
         for _ in range(ROUNDS):
-            handles = self._ports.ready()
-            if not handles:
+            datagrams = self._ports.receive(self._views)
+            if not datagrams:
                 return
-            self._round(handles, now, epoch)
+            self._round(datagrams, now, epoch)
 
-    def _round(self, handles: list[int], now: float, epoch: float) -> None:
-        """Read one packet of each socket."""
-        receive, views, by_handle = self._ports.receive_into, self._views, self._rtp
-        legs: list[Leg] = []
-        sizes: list[int] = []
-        count = 0
-        for handle in handles:
+    def _round(self, datagrams: list[Datagram], now: float, epoch: float) -> None:
+        """Take one packet of each socket, the n-th in row n."""
+        by_handle = self._rtp
+        taken: list[tuple[int, int, int]] = []
+        for row, (handle, size, source) in enumerate(datagrams):
             leg = by_handle.get(handle)
-            if leg is None or leg.failed:
-                self._aside(handle, epoch)
-                continue
-            got = receive(handle, views[count])
-            if got is None:
-                continue
-            size, source = got
-            if source != leg.believed and not self._admit(leg, views[count][:size], source, now):
-                continue
-            legs.append(leg)
-            sizes.append(size)
-            count += 1
-        if count >= BATCH:
-            self._batch(legs, sizes, now, epoch)
+            if leg is None:
+                self._aside(handle, self._views[row][:size], source, epoch)
+            elif source == leg.believed or self._admit(leg, self._views[row][:size], source, now):
+                taken.append((row, leg.slot, size))
+        if len(taken) >= BATCH:
+            self._batch(taken, now, epoch)
         else:
-            for index, leg in enumerate(legs):
-                self._guarded(leg, views[index][: sizes[index]], now, epoch)
+            for row, slot, size in taken:
+                self._guarded(self._legs[slot], self._views[row][:size], now, epoch)
 
-    def _aside(self, handle: int, epoch: float) -> None:
+    def _aside(self, handle: int, data: memoryview, source: Address, epoch: float) -> None:
         """A packet on an RTCP port, or on the port of a leg that has failed."""
-        got = self._ports.receive_into(handle, self._scratch)
         leg = self._rtcp.get(handle)
-        if got is None or leg is None or leg.failed:
-            return
-        size, source = got
-        self._report(leg, self._scratch[:size], source, epoch)
+        if leg is not None:
+            self._report(leg, data, source, epoch)
 
     def _report(self, leg: Leg, data: memoryview, source: Address, epoch: float) -> None:
         latch = leg.latch
@@ -142,23 +128,23 @@ class Ingress:
 
     # -- all at once
 
-    def _batch(self, legs: list[Leg], sizes: list[int], now: float, epoch: float) -> None:
-        slots = np.array([leg.slot for leg in legs], np.intp)
-        rows = np.arange(len(legs))
+    def _batch(self, taken: list[tuple[int, int, int]], now: float, epoch: float) -> None:
+        rows, slots, sizes = np.array(taken).T
         try:
-            odd = self._place_rows(rows, slots, np.array(sizes), now)
+            odd = np.flatnonzero(~self._place_rows(rows, slots, sizes, now))
         except Exception:  # noqa: BLE001 - one row must not take the others with it: find it one by one
-            odd = rows
+            odd = np.arange(rows.size)
         for index in odd.tolist():
-            self._guarded(legs[index], self._views[index][: sizes[index]], now, epoch)
+            row, slot, size = taken[index]
+            self._guarded(self._legs[slot], self._views[row][:size], now, epoch)
 
-    def _place_rows(self, rows: Slots, slots: Slots, sizes: stages.Ints, now: float) -> Slots:
-        """Put the ordinary packets into their rings; the rows of the others."""
+    def _place_rows(self, rows: Slots, slots: Slots, sizes: stages.Ints, now: float) -> Flags:
+        """Put the ordinary packets into their rings, and say which ones they were."""
         bank = self._bank
-        packets = self._packets[: len(rows), : HEADER + FRAME]
+        packets = self._packets[rows, : HEADER + FRAME]
         header = stages.parse_headers(packets)
         delta = stages.signed(header.rtp_time - bank.cursor[slots])
-        plain = (
+        plain: Flags = (
             (sizes == HEADER + FRAME)
             & (header.first == 0x80)
             & (header.payload_type == bank.receive_pt[slots])
@@ -171,14 +157,13 @@ class Ingress:
         )
         if not plain.all():
             slots, delta = slots[plain], delta[plain]
-            header = stages.Headers(*(field[plain] for field in header))
+            header = header.only(plain)
             packets = packets[plain]
         ahead = delta // FRAME
         stages.insert(bank.ring, bank.present, bank.head, slots, ahead=ahead, payload=packets[:, HEADER:])
         bank.lead[slots] = np.maximum(bank.lead[slots], ahead + 1)
         self._count_rows(slots, header, now)
-        odd: Slots = rows[~plain]
-        return odd
+        return plain
 
     def _count_rows(self, slots: Slots, header: stages.Headers, now: float) -> None:
         """The statistics of RFC 3550 appendix A.1, A.8 for one packet per slot."""

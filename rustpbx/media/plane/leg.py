@@ -14,7 +14,7 @@ from rustpbx.media.plane.bank import Bank
 from rustpbx.media.plane.latch import Latch
 from rustpbx.media.plane.report import Reporter
 from rustpbx.media.plane.source import Source
-from rustpbx.media.plane.stages import LAW_OF
+from rustpbx.media.plane.stages import LAW_OF, LAWS
 from rustpbx.media.plane.tap import Tap
 from rustpbx.media.vad.activity import Activity
 from rustpbx.media.vad.detector import Detector
@@ -101,6 +101,8 @@ class Leg:
         law = LAW_OF[media.codec]
         if before is None or law != bank.law_in[slot] or not self.receiving:
             self.forget()
+        if law != bank.law_out[slot]:
+            bank.playout[slot] = LAWS[law].encode(LAWS[bank.law_out[slot]].decode(bank.playout[slot]))
         bank.law_in[slot] = bank.law_out[slot] = law
         bank.send_pt[slot] = media.send_pt
         if self.source is None or not bank.unsent[slot]:
@@ -120,15 +122,12 @@ class Leg:
         bank.lead[slot] = bank.hold[slot] = bank.surplus[slot] = 0
 
     def listen(self) -> None:
-        """Note whether anybody listens; whoever begins to starts with a clean filter."""
+        """Note whether anybody listens; whoever begins to does not hear what was before."""
         bank, slot = self.bank, self.slot
-        tapped = bool(self.taps) and not self.failed
-        wanted = tapped or (self.watch is not None and not self.failed)
-        if tapped and not bank.tapped[slot]:
-            bank.tail[slot] = 0
+        wanted = (bool(self.taps) or self.watch is not None) and not self.failed
         if wanted and not bank.wanted[slot]:
-            bank.last[slot] = 0
-        bank.tapped[slot], bank.wanted[slot] = tapped, wanted
+            bank.kept[slot] = 0
+        bank.wanted[slot] = wanted
 
     def stats(self) -> LegStats:
         """The counters as they stand."""

@@ -314,6 +314,7 @@ class Plane:
         if leg.failed:
             return
         leg.failed = True
+        self._ingress.remove(leg)
         self.counters["legs_failed"] += 1
         log.error("media leg %s ejected", leg.name, exc_info=error)
         try:

@@ -1,7 +1,7 @@
 """`Ports`: the datagram sockets of the media plane, synchronous and never waiting.
 
-The plane asks once per tick which sockets hold data and reads only those. The sockets are not known to Trio, stay
-unconnected (whose packets count is decided by `rustpbx.media.plane.latch`), and are non-blocking.
+The plane reads and sends for all calls at once; only sockets that hold data are read. The sockets are not known to
+Trio, stay unconnected (whose packets count is decided by `rustpbx.media.plane.latch`), and are non-blocking.
 """
 
 from __future__ import annotations
@@ -9,12 +9,20 @@ from __future__ import annotations
 import select
 import selectors
 import socket
+from collections.abc import Sequence
 from typing import Protocol
 
 from rustpbx.core import Address
 
 RECEIVE_BUFFER = 256 * 1024
 """Bytes of kernel buffer asked for each socket: about a second of one call, so that a stall loses nothing."""
+
+
+Datagram = tuple[int, int, Address]
+"""One received: handle, size, source."""
+
+Parcel = tuple[int, memoryview, Address]
+"""One to send: handle, data, destination."""
 
 
 class Ports(Protocol):
@@ -28,16 +36,19 @@ class Ports(Protocol):
         """Give the port back; an unknown handle is ignored."""
         ...
 
-    def ready(self) -> list[int]:
-        """The handles with at least one datagram waiting, each once; never waits."""
-        ...
+    def receive(self, buffers: Sequence[memoryview]) -> list[Datagram]:
+        """Read one datagram from each socket that has one, the n-th into `buffers[n]`; never waits.
 
-    def receive_into(self, handle: int, buffer: memoryview) -> tuple[int, Address] | None:
-        """Read one datagram: its size and source, or None if none waits. What does not fit `buffer` is cut off."""
+        [] if none waits. What does not fit a buffer is cut off; sockets beyond the last buffer keep theirs.
+        """
         ...
 
     def send(self, handle: int, data: bytes | memoryview, destination: Address) -> bool:
         """Send one datagram; False if the system refused it. `data` may be reused at once."""
+        ...
+
+    def send_all(self, parcels: Sequence[Parcel]) -> list[int]:
+        """Send datagrams in order; the indices of those that the system refused."""
         ...
 
 
@@ -66,13 +77,16 @@ class _Sockets:
             self._unwatch(sock)
             sock.close()
 
-    def receive_into(self, handle: int, buffer: memoryview) -> tuple[int, Address] | None:
-        try:
-            size, source = self._sockets[handle].recvfrom_into(buffer)
-        except (OSError, KeyError):
-            # Nothing there, or an ICMP error of something we sent earlier: both mean that there is nothing to read.
-            return None
-        return (size, source) if len(source) == 2 else (size, (source[0], source[1]))
+    def receive(self, buffers: Sequence[memoryview]) -> list[Datagram]:
+        received: list[Datagram] = []
+        sockets = self._sockets
+        for handle in self._ready(len(buffers)):
+            try:
+                size, source = sockets[handle].recvfrom_into(buffers[len(received)])
+            except OSError:
+                continue  # the ICMP error of something we sent earlier: it is read off, and there is nothing else
+            received.append((handle, size, source if len(source) == 2 else source[:2]))
+        return received
 
     def send(self, handle: int, data: bytes | memoryview, destination: Address) -> bool:
         try:
@@ -80,6 +94,19 @@ class _Sockets:
         except (OSError, KeyError):
             return False
         return True
+
+    def send_all(self, parcels: Sequence[Parcel]) -> list[int]:
+        refused = []
+        sockets = self._sockets
+        for index, (handle, data, destination) in enumerate(parcels):
+            try:
+                sockets[handle].sendto(data, destination)
+            except (OSError, KeyError):
+                refused.append(index)
+        return refused
+
+    def _ready(self, most: int) -> list[int]:
+        raise NotImplementedError
 
     def _watch(self, sock: socket.socket) -> None:
         raise NotImplementedError
@@ -95,11 +122,10 @@ class SelectorPorts(_Sockets):
         super().__init__()
         self._selector = selectors.DefaultSelector()
 
-    def ready(self) -> list[int]:
-        """Ask the selector, not waiting."""
+    def _ready(self, most: int) -> list[int]:
         if not self._sockets:
             return []
-        return [key.fd for key, _ in self._selector.select(0)]
+        return [key.fd for key, _ in self._selector.select(0)[:most]]
 
     def _watch(self, sock: socket.socket) -> None:
         self._selector.register(sock, selectors.EVENT_READ)
@@ -117,9 +143,8 @@ if hasattr(select, "epoll"):
             super().__init__()
             self._epoll = select.epoll()
 
-        def ready(self) -> list[int]:
-            """Ask epoll, not waiting."""
-            return [fd for fd, _ in self._epoll.poll(0, max(1, len(self._sockets)))]
+        def _ready(self, most: int) -> list[int]:
+            return [fd for fd, _ in self._epoll.poll(0, most)]
 
         def _watch(self, sock: socket.socket) -> None:
             self._epoll.register(sock.fileno(), select.EPOLLIN)

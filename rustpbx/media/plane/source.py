@@ -13,6 +13,7 @@ import trio
 
 from rustpbx.errors import IllegalStepError, MediaError
 from rustpbx.media.events import Pcm
+from rustpbx.media.plane import stages
 from rustpbx.media.plane.bank import PLAYOUT, Bank
 from rustpbx.media.plane.stages import FRAME
 
@@ -127,7 +128,8 @@ class Source:
         bank, slot = self._bank, self._slot
         frames = min(PLAYOUT - int(bank.playout_count[slot]), self._spooled // FRAME)
         if frames > 0:
-            ring, new = bank.playout[slot], self._cut(frames * FRAME).reshape(frames, FRAME)
+            law = np.full(frames, bank.law_out[slot])
+            ring, new = bank.playout[slot], stages.encode(self._cut(frames * FRAME).reshape(frames, FRAME), law)
             start = int(bank.playout_head[slot] + bank.playout_count[slot]) % PLAYOUT
             fitting = min(frames, PLAYOUT - start)
             ring[start : start + fitting] = new[:fitting]

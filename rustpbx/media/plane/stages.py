@@ -40,10 +40,15 @@ SILENCE = np.array([law.silence for law in LAWS], np.uint8)
 STRETCH = 16
 """Samples that one product of `upsample` takes: small ones do less multiplying by zero, and still fill the unit."""
 
-MATRIX, HISTORY = upsampling_matrix(STRETCH)
+_MATRIX, HISTORY = upsampling_matrix(STRETCH)
+BETWEEN = np.ascontiguousarray(_MATRIX[:, 0::2])
+"""The half of the interpolation that needs computing: the samples between those there are."""
 
-FADE = np.array([1.0, 0.9, 0.7, 0.45, 0.2, 0.0], np.float32)
-"""Gain of the repeated frame by how many frames before it were missing too: nothing after 100 ms."""
+LAG = int(_MATRIX[:, 1].argmax())
+"""The other half are the samples themselves, so many places into a row: the filter is a half-band one."""
+
+FADE = np.array([1.0, 0.9, 0.8, 0.65, 0.45, 0.0], np.float32)
+"""Gain over the frame before, by how many frames were missing already: less each time, nothing after 100 ms."""
 
 
 class Headers(NamedTuple):
@@ -55,6 +60,17 @@ class Headers(NamedTuple):
     sequence: npt.NDArray[np.uint16]
     rtp_time: Words
     ssrc: Words
+
+    def only(self, rows: Flags) -> Headers:
+        """The headers of those rows."""
+        return Headers(
+            self.first[rows],
+            self.marker[rows],
+            self.payload_type[rows],
+            self.sequence[rows],
+            self.rtp_time[rows],
+            self.ssrc[rows],
+        )
 
 
 def parse_headers(packets: Bytes) -> Headers:
@@ -126,20 +142,24 @@ def silence(law: Ints) -> Bytes:
     return np.repeat(SILENCE[law], FRAME).reshape(-1, FRAME)
 
 
-def conceal(last: Floats, misses: Ints) -> Floats:
-    """What to hear instead of frames that are not there: the last one, fading by how many were missing before it."""
-    return last * FADE[np.minimum(misses, len(FADE) - 1)][:, np.newaxis]
+def conceal(before: Samples, misses: Ints) -> Floats:
+    """What to hear instead of frames that are not there: what was heard before, fading with each one missing."""
+    return before * FADE[np.minimum(misses, len(FADE) - 1)][:, np.newaxis]
 
 
-def upsample(tail: Floats, pcm: Floats) -> tuple[Samples, Floats]:
-    """8 to 16 kHz in one matrix product: (n, 160) to int16 (n, 320), with each row's new filter tail (n, 23)."""
-    rows = np.concatenate([tail, pcm], axis=1)
-    shape = (len(rows), FRAME // STRETCH, HISTORY + STRETCH)
+def upsample(kept: Samples) -> Samples:
+    """8 to 16 kHz in one matrix product: int16 (n, 2m) out of (n, 23 + m), the 23 being the past; m is k * 16."""
+    samples = kept.shape[1] - HISTORY
+    rows = kept.astype(np.float32)
+    shape = (len(rows), samples // STRETCH, HISTORY + STRETCH)
     stretches = as_strided(rows, shape, (rows.strides[0], STRETCH * rows.itemsize, rows.itemsize), writeable=False)
-    wide = stretches.reshape(-1, HISTORY + STRETCH) @ MATRIX
-    np.rint(wide, out=wide)
-    np.clip(wide, -32768, 32767, out=wide)
-    return wide.astype(np.int16).reshape(-1, 2 * FRAME), rows[:, -HISTORY:]
+    between = stretches.reshape(-1, HISTORY + STRETCH) @ BETWEEN
+    np.rint(between, out=between)
+    np.clip(between, -32768, 32767, out=between)
+    wide = np.empty((len(rows), samples, 2), np.int16)
+    wide[:, :, 0] = between.reshape(-1, samples)
+    wide[:, :, 1] = kept[:, LAG : LAG + samples]
+    return wide.reshape(-1, 2 * samples)
 
 
 def levels(pcm: Floats) -> Floats:

@@ -5,12 +5,11 @@ from __future__ import annotations
 from types import TracebackType
 from typing import Self
 
-import numpy as np
 import trio
 
 from rustpbx.errors import MediaError
 from rustpbx.media.events import AudioBlock
-from rustpbx.media.plane.bank import BLOCKS, Bank
+from rustpbx.media.plane.bank import LONGEST_BLOCK
 
 RATE = 16000
 TICK = 0.02
@@ -25,8 +24,8 @@ class Tap:
 
     def __init__(self, *, seconds: float, capacity: int) -> None:
         self.frames = round(seconds / TICK)
-        if not 1 <= self.frames <= BLOCKS or capacity < 1:
-            raise MediaError(f"a tap has blocks of 0.02 to {BLOCKS * TICK} s and room for at least one")
+        if not 1 <= self.frames <= LONGEST_BLOCK or capacity < 1:
+            raise MediaError(f"a tap has blocks of 0.02 to {LONGEST_BLOCK * TICK} s and room for at least one")
         self.dropped = 0
         self.closed = False
         self._send, self.blocks = trio.open_memory_channel[AudioBlock](capacity)
@@ -39,22 +38,15 @@ class Tap:
     ) -> None:
         self.close()
 
-    def emit(self, bank: Bank, slot: int, column: int, at: float) -> bool:
-        """Send the block whose last frame, in `column` of the bank, was heard at `at`; False if one was dropped."""
-        first = column - self.frames + 1
-        frames = bank.blocks[slot]
-        if first >= 0:
-            pcm = frames[first : column + 1].reshape(-1).copy()
-        else:
-            pcm = np.concatenate([frames[first:], frames[: column + 1]]).reshape(-1)
-        return self._put(AudioBlock(pcm, RATE, at - (self.frames - 1) * TICK))
-
     def close(self) -> None:
         """Yield nothing more: the reader gets what waits, then the end of the channel. Idempotent."""
         self.closed = True
         self._send.close()
 
-    def _put(self, block: AudioBlock) -> bool:
+    # -- for the plane
+
+    def put(self, block: AudioBlock) -> bool:
+        """Send a block; False if an older one was dropped for it."""
         try:
             self._send.send_nowait(block)
         except trio.WouldBlock:

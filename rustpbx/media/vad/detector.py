@@ -13,8 +13,9 @@ from rustpbx.media.vad.webrtc import WebrtcDetector
 class Detector(Protocol):
     """Says of each 20 ms frame of one stream whether it is speech."""
 
-    def voiced(self, frame: bytes) -> bool:
-        """`frame` is 320 bytes: 160 samples int16, native order, 8 kHz mono."""
+    @property
+    def voiced(self) -> Callable[[bytes, int], bool]:
+        """The function that judges a frame: its bytes (int16, native order, 8 kHz mono), and how many samples."""
         ...
 
 

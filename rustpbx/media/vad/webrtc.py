@@ -5,10 +5,12 @@ It hears nothing above 4 kHz: given 16 kHz it halves the rate first, so what tel
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
 import _webrtcvad  # type: ignore[import-not-found]  # the C module of webrtcvad: no stubs
 
 RATE = 8000
-FRAME = RATE // 50
 AGGRESSIVE = 3
 
 
@@ -20,13 +22,7 @@ class WebrtcDetector:
     """
 
     def __init__(self) -> None:
-        self._state = _webrtcvad.create()
-        _webrtcvad.init(self._state)
-        _webrtcvad.set_mode(self._state, AGGRESSIVE)
-        self._process = _webrtcvad.process
-
-    def voiced(self, frame: bytes) -> bool:
-        """Whether 20 ms (320 bytes, int16 native order, 8 kHz mono) sound like speech. Raises on another size."""
-        if len(frame) != 2 * FRAME:
-            raise ValueError(f"a frame has {2 * FRAME} bytes, not {len(frame)}")
-        return self._process(self._state, RATE, frame, FRAME) is True
+        state = _webrtcvad.create()
+        _webrtcvad.init(state)
+        _webrtcvad.set_mode(state, AGGRESSIVE)
+        self.voiced: Callable[[bytes, int], bool] = partial(_webrtcvad.process, state, RATE)

@@ -1,0 +1,87 @@
+"""The taps of all legs: which block is due in which tick, and its 16 kHz audio, all blocks of a tick at once."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+
+import numpy as np
+
+from rustpbx.media.events import AudioBlock
+from rustpbx.media.plane import stages
+from rustpbx.media.plane.bank import KEPT, Bank
+from rustpbx.media.plane.leg import Leg
+from rustpbx.media.plane.stages import FRAME, HISTORY, Samples, Slots
+from rustpbx.media.plane.tap import RATE, TICK, Tap
+
+WHEEL = KEPT
+"""Ticks that the wheel of due blocks goes round in: more than the longest block has frames."""
+
+AT_ONCE = 80
+"""Frames that are made 16 kHz in one go: what the cache still holds, and malloc gives without asking the system."""
+
+Listener = tuple[Leg, Tap]
+
+
+class Listening:
+    """Sends what the bank has heard to the taps. `eject(leg, error)` is called for a leg whose block raised."""
+
+    def __init__(self, bank: Bank, counters: Counter[str], eject: Callable[[Leg, Exception], None]) -> None:
+        self._bank = bank
+        self._counters = counters
+        self._eject = eject
+        self._wheel: list[list[Listener]] = [[] for _ in range(WHEEL)]
+
+    def add(self, leg: Leg, tap: Tap, tick: int) -> None:
+        """Serve a new tap with what is heard after `tick`."""
+        leg.taps.append(tap)
+        leg.listen()
+        self._wheel[(tick + tap.frames) % WHEEL].append((leg, tap))
+
+    def emit(self, tick: int, now: float) -> None:
+        """Send the blocks that this tick, which was due at `now`, completes."""
+        due, self._wheel[tick % WHEEL] = self._wheel[tick % WHEEL], []
+        for frames, listeners in self._groups(due).items():
+            self._wheel[(tick + frames) % WHEEL].extend(listeners)
+            size = max(1, AT_ONCE // frames)
+            for start in range(0, len(listeners), size):
+                group = listeners[start : start + size]
+                try:
+                    self._send(group, frames, tick, now)
+                except Exception:  # noqa: BLE001 - the leg at fault is found below
+                    for listener in group:
+                        self._alone(listener, tick, now)
+
+    def _groups(self, due: list[Listener]) -> dict[int, list[Listener]]:
+        """By length of block; taps that are closed are let go of."""
+        groups: dict[int, list[Listener]] = {}
+        for leg, tap in due:
+            if not tap.closed and not leg.failed:
+                groups.setdefault(tap.frames, []).append((leg, tap))
+            elif tap in leg.taps:
+                leg.taps.remove(tap)
+                leg.listen()
+        return groups
+
+    def _send(self, group: list[Listener], frames: int, tick: int, now: float) -> None:
+        bank = self._bank
+        slots = np.array([leg.slot for leg, _ in group], np.intp)
+        wide = self._wide(slots, frames, tick)
+        at = now - (bank.delay[slots] + frames) * TICK
+        for (_, tap), pcm, begin, heard in zip(group, wide, at.tolist(), bank.heard[slots].tolist(), strict=True):
+            # A copy, for a tap that is slow must not keep everybody's audio alive.
+            if heard and not tap.put(AudioBlock(pcm.copy(), RATE, begin)):
+                self._counters["tap_blocks_dropped"] += 1
+
+    def _wide(self, slots: Slots, frames: int, tick: int) -> Samples:
+        """The last `frames` frames of each slot at 16 kHz: (n, 320 * frames)."""
+        columns = np.arange(tick - frames, tick + 1) % KEPT
+        kept = self._bank.kept[slots[:, np.newaxis], columns].reshape(slots.size, -1)
+        return stages.upsample(kept[:, FRAME - HISTORY :])
+
+    def _alone(self, listener: Listener, tick: int, now: float) -> None:
+        leg, tap = listener
+        try:
+            self._send([listener], tap.frames, tick, now)
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is this leg's alone
+            self._eject(leg, error)
