@@ -143,6 +143,7 @@ class Conversation:
         effects.TrackFinishing: _on_playback_fact,
         effects.TrackPlayedOut: _on_playback_fact,
         effects.TrackFailed: _on_playback_fact,
+        effects.EntryWritten: _on_playback_fact,
         effects.EntryFailed: _on_playback_fact,
         effects.Heard: _on_heard,
         effects.ListeningFailed: _on_listening_failed,

@@ -137,6 +137,14 @@ class TrackFailed:
 
 
 @attrs.frozen
+class EntryWritten:
+    """All audio of an utterance is with the plane."""
+
+    generation: int
+    number: int
+
+
+@attrs.frozen
 class EntryFailed:
     """One utterance could not be synthesised; the playback goes on with the next."""
 
@@ -178,6 +186,7 @@ ShellFact = (
     | TrackFinishing
     | TrackPlayedOut
     | TrackFailed
+    | EntryWritten
     | EntryFailed
     | Heard
     | ListeningFailed

@@ -16,6 +16,7 @@ from rustpbx.session.effects import (
     Effect,
     Entry,
     EntryFailed,
+    EntryWritten,
     FileTrack,
     FinishEntry,
     FinishTrack,
@@ -42,7 +43,9 @@ from rustpbx.session.tables import (
 )
 
 MAX_ENTRIES = 1000
-"""Utterances one playback may hold; an agent that sends more than that at once is out of control."""
+"""Utterances that may wait in one playback; an agent that is further ahead is out of control."""
+KEPT_TEXTS = 100
+"""Texts remembered behind the last one written: one of them is being heard."""
 
 
 @attrs.frozen
@@ -51,7 +54,7 @@ class AutoHangUp:
 
 
 Output = Effect | AutoHangUp
-PlaybackFact = TrackStopped | TrackFinishing | TrackPlayedOut | TrackFailed | EntryFailed
+PlaybackFact = TrackStopped | TrackFinishing | TrackPlayedOut | TrackFailed | EntryWritten | EntryFailed
 
 
 @attrs.frozen(kw_only=True)
@@ -72,7 +75,10 @@ class _Run:
     wanted: Wanted
     started_at: float
     machine: Machine[Playback, PlaybackTrigger, PlaybackAction]
+    said: int = 0
+    written: int = 0
     texts: dict[int, str] = attrs.field(factory=dict)
+    """What is being heard, by the entry's number, and what waits."""
     replaced: bool = False
     waiting: list[tuple[PlaybackTrigger, Effect]] = attrs.field(factory=list)
     """What was added before the playback in front of it was cut."""
@@ -121,12 +127,13 @@ class ServerTrack:
         assert run is not None  # noqa: S101 - _begin has just made one
         run.wanted = wanted
         if text or pcm is not None:
-            number = len(run.texts)
-            if number >= MAX_ENTRIES:
-                self._tell_error("tts", f"more than {MAX_ENTRIES} texts in one playback", None, now)
+            if run.said - run.written >= MAX_ENTRIES:
+                self._tell_error("tts", f"more than {MAX_ENTRIES} texts wait in this playback", None, now)
             else:
-                run.texts[number] = text if pcm is None else ""
-                self._add(run, PlaybackTrigger.SAY, Say(run.generation, Entry(number, text, option, pcm)), now)
+                entry = Entry(run.said, text, option, pcm)
+                run.texts[run.said] = text if pcm is None else ""
+                run.said += 1
+                self._add(run, PlaybackTrigger.SAY, Say(run.generation, entry), now)
         if finish:
             self._add(run, PlaybackTrigger.FINISH, FinishTrack(run.generation), now)
         return self._taken()
@@ -178,6 +185,9 @@ class ServerTrack:
                 self._step(run, PlaybackTrigger.PLAYED_OUT, now)
             case TrackFailed():
                 self._step(run, PlaybackTrigger.FAILED, now, fact)
+            case EntryWritten():
+                run.written = fact.number + 1
+                run.texts.pop(fact.number - KEPT_TEXTS, None)
             case EntryFailed():
                 self._tell_error(fact.sender, fact.problem, fact.code, now)
         return self._taken()

@@ -216,3 +216,20 @@ def test_what_was_held_is_played_as_if_it_came_one_by_one() -> None:
     assert said == ["first", "good", "morning"]
     assert track_work(out)[-1] == "FinishTrack"
     assert names(out)[-1] == "trackStart"
+
+
+def test_an_open_playback_may_go_on_for_ever_but_not_run_ahead() -> None:
+    """What counts is what waits: a thousand texts unspoken is the end of patience, ten thousand spoken are not."""
+    bench = talking()
+    for number in range(3000):
+        assert names(bench.give(commands.Tts(text=f"text {number}"))) in ([], ["trackStart"])
+        bench.give(effects.EntryWritten(1, number))
+    bench.spoken = Spoken(2999, 100, 200)
+    for _ in range(1000):
+        assert told(bench.give(commands.Tts(text="x"))) == []
+    (error,) = told(bench.give(commands.Tts(text="one too many")))
+    assert isinstance(error, events.ErrorEvent)
+    assert "more than 1000 texts wait" in error.error
+    cut = told(bench.give(commands.Interrupt()))[0]
+    assert isinstance(cut, events.Interruption)
+    assert cut.subtitle == "text 2999"

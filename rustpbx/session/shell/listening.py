@@ -29,7 +29,7 @@ async def listen(option: TranscriptionOption, leg: str, services: Services, repo
         async with trio.open_nursery() as nursery:
             send, receive = trio.open_memory_channel[Transcript](PENDING_TRANSCRIPTS)
             nursery.start_soon(_forward, receive, report)
-            async with send:
+            with send:
                 try:
                     await recognizer.recognize(tap.blocks, send)
                 except SpeechError as problem:

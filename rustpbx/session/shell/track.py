@@ -19,6 +19,7 @@ from rustpbx.media.plane.source import Source
 from rustpbx.session.effects import (
     Entry,
     EntryFailed,
+    EntryWritten,
     FileTrack,
     Input,
     SpeakTrack,
@@ -176,7 +177,7 @@ class SpokenPlayback(_Playing):
             async with trio.open_nursery() as nursery:
                 ordered_send, ordered = trio.open_memory_channel[_Synthesis](0)
                 nursery.start_soon(self._synthesize_all, ordered_send, source.rate)
-                async with ordered:
+                with ordered:
                     async for synthesis in ordered:
                         await self._write_entry(source, synthesis)
                         if synthesis.entry.number == self._last:
@@ -186,12 +187,13 @@ class SpokenPlayback(_Playing):
 
     async def _synthesize_all(self, ordered: trio.MemorySendChannel[_Synthesis], rate: int) -> None:
         limit = trio.CapacityLimiter(self._concurrency)
-        async with ordered, trio.open_nursery() as nursery:
-            async for entry in self._entries:
-                synthesis = _Synthesis(entry, self._services, rate)
-                await limit.acquire_on_behalf_of(synthesis)
-                nursery.start_soon(synthesis.run, limit)
-                await ordered.send(synthesis)
+        with ordered:
+            async with trio.open_nursery() as nursery:
+                async for entry in self._entries:
+                    synthesis = _Synthesis(entry, self._services, rate)
+                    await limit.acquire_on_behalf_of(synthesis)
+                    nursery.start_soon(synthesis.run, limit)
+                    await ordered.send(synthesis)
 
     async def _write_entry(self, source: Source, synthesis: _Synthesis) -> None:
         self._timeline.begin(synthesis.entry.number, source.written)
@@ -206,6 +208,7 @@ class SpokenPlayback(_Playing):
             problem = SpeechError(f"no audio for {STALL:.0f} s")
             synthesis.scope.cancel()
         self._timeline.end()
+        self._report(EntryWritten(self.generation, synthesis.entry.number))
         if problem is not None:
             sender = f"tts.{synthesis.provider}"
             self._report(EntryFailed(self.generation, sender, str(problem), problem.code))
@@ -227,7 +230,8 @@ class _Synthesis:
     async def run(self, limit: trio.CapacityLimiter) -> None:
         try:
             with self.scope:
-                async with self._send:
+                # Closed without a checkpoint, which could swallow the exception that closes it.
+                with self._send:
                     if self.entry.pcm is not None:
                         await self._convert(self.entry.pcm)
                     else:
