@@ -85,7 +85,7 @@ class Phones:
     def _receive(self, group: int) -> None:
         """Count what came to the phones of a group. To wait for it would charge the server with each waking up."""
         for index in range(group, len(self._sockets), GROUPS):
-            with contextlib.suppress(BlockingIOError):
+            with contextlib.suppress(OSError):  # nothing there, or the server has gone
                 while True:
                     self._count(index, self._sockets[index].recvmsg(0, 64)[1])
 

@@ -34,6 +34,11 @@ _OURS = frozenset(
 """Headers that the stack writes itself; an agent's copy would break the dialog."""
 
 
+MAX_TEXT = 1000
+MAX_HEADERS = 8000
+"""Characters of an address, and of all header fields together: a request must fit a datagram."""
+
+
 class DialError(RustpbxError):
     """The option cannot be dialled; the text names the key."""
 
@@ -57,6 +62,8 @@ class Dialling:
         sip = option.sip or SipOption()
         if not option.callee:
             raise DialError("option.callee is missing")
+        if len(option.callee) > MAX_TEXT or len(option.caller or "") > MAX_TEXT:
+            raise DialError(f"option.callee or option.caller is longer than {MAX_TEXT} characters")
         callee = _named("option.callee", option.callee).uri
         if callee.scheme != "sip":
             raise DialError(f"option.callee: {callee.scheme} addresses cannot be called in this version")
@@ -105,6 +112,8 @@ def _contact(text: str | None) -> Uri | None:
 
 def header_lines(key: str, headers: Mapping[str, str]) -> Lines:
     """An agent's header fields as the stack takes them. Raises `DialError` naming `key`."""
+    if sum(len(name) + len(value) for name, value in headers.items()) > MAX_HEADERS:
+        raise DialError(f"{key}: more than {MAX_HEADERS} characters do not fit a request")
     for name, value in headers.items():
         if canonical(name) in _OURS:
             raise DialError(f"{key}: {name} is written by the server")

@@ -311,6 +311,8 @@ def test_nobody_answers() -> None:
         (CallOption(callee="tel:+49301234"), "tel addresses"),
         (CallOption(callee="a@h", caller="not a uri at all <"), "option.caller"),
         (CallOption(callee="a@h", sip=SipOption(headers={"Via": "x"})), "Via is written by the server"),
+        (CallOption(callee="sip:" + "a" * 2000 + "@h"), "longer than 1000"),
+        (CallOption(callee="a@h", sip=SipOption(headers={"X-A": "a" * 9000})), "more than 8000"),
         (CallOption(callee="a@h", sip=SipOption(headers={"X-A": "a\r\nVia: b"})), "not a header field"),
     ],
 )

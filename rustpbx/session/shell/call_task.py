@@ -200,12 +200,22 @@ class _Performer:
             self._task.deliver(effects.SetupFailed("no SIP user agent is configured"))
             return
         try:
-            peer = (await self._services.network.resolve(host))[0]
-            local_host = self._services.stack.local_host(peer)
+            local_host = self._services.stack.local_host(await self._reachable(host))
         except (OSError, UnicodeError) as problem:
             self._task.deliver(effects.SetupFailed(f"{host} cannot be resolved: {problem}"))
             return
         self._task.deliver(self._open_leg(local_host))
+
+    async def _reachable(self, host: str) -> str:
+        """The first address of `host` in the family that our SIP socket speaks. Raises OSError."""
+        assert self._services.stack is not None  # noqa: S101 - asked by the caller
+        addresses = await self._services.network.resolve(host)
+        ours = self._services.stack.address
+        ipv6 = ours is not None and ":" in ours[0]
+        found = next((address for address in addresses if (":" in address) is ipv6), None)
+        if found is None:
+            raise OSError(f"no {'IPv6' if ipv6 else 'IPv4'} address")
+        return found
 
     def _open_leg(self, host: str) -> effects.LegReady | effects.LegUnusable:
         if self._ready is None:

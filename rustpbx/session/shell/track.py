@@ -229,13 +229,12 @@ class _Synthesis:
 
     async def run(self, limit: trio.CapacityLimiter) -> None:
         try:
-            with self.scope:
-                # Closed without a checkpoint, which could swallow the exception that closes it.
-                with self._send:
-                    if self.entry.pcm is not None:
-                        await self._convert(self.entry.pcm)
-                    else:
-                        await self._synthesize()
+            # The channel closes without a checkpoint, which could swallow the exception that closes it.
+            with self.scope, self._send:
+                if self.entry.pcm is not None:
+                    await self._convert(self.entry.pcm)
+                else:
+                    await self._synthesize()
         finally:
             limit.release_on_behalf_of(self)
 
