@@ -34,9 +34,15 @@ class Framer:
             while (message := self._next()) is not None:
                 messages.append(message)
         except RemoteError as error:
-            self.broken = explain(error, bytes(self._buffer[: self._limits.message]), self._limits)
+            self.broken = explain(error, self._broken_head(), self._limits)
             self._buffer.clear()
         return messages
+
+    def _broken_head(self) -> bytes:
+        """The head that broke the stream, and not a byte of what came with it: pieces make no difference."""
+        end = self._buffer.find(b"\r\n\r\n")
+        most = self._limits.message
+        return bytes(self._buffer[: most if end < 0 else min(end + 4, most)])
 
     def _next(self) -> bytes | None:
         if self._size is None:
