@@ -28,13 +28,11 @@ BIAS = 0x84
 class Law:
     """One companding law. All arrays are read-only.
 
-    `decode_table` is int16 (256,), `float_table` the same values as float32 (still -32768..32767, for a matrix product
-    that follows), `encode_table` uint8 (65536,) indexed by the sample's uint16 bits. `silence` encodes 0.
+    `decode_table` is int16 (256,), `encode_table` uint8 (65536,) indexed by the sample's uint16 bits. `silence` encodes 0.
     """
 
     codec: Codec
     decode_table: npt.NDArray[np.int16]
-    float_table: npt.NDArray[np.float32]
     encode_table: Codes
     silence: int
 
@@ -85,10 +83,9 @@ def _alaw_codes() -> Codes:
 
 
 def _law(codec: Codec, decode_table: npt.NDArray[np.int16], encode_table: Codes) -> Law:
-    float_table = decode_table.astype(np.float32)
-    for table in (decode_table, float_table, encode_table):
+    for table in (decode_table, encode_table):
         table.flags.writeable = False
-    return Law(codec, decode_table, float_table, encode_table, silence=int(encode_table[0]))
+    return Law(codec, decode_table, encode_table, silence=int(encode_table[0]))
 
 
 PCMU = _law(Codec.PCMU, _mulaw_samples(), _mulaw_codes())

@@ -113,9 +113,8 @@ class Hearing:
             pcm[~found] = stages.conceal(bank.kept[missing, (self._tick - 1) % KEPT], bank.misses[missing])
         if bank.surplus[slots].any():
             bank.power[slots] = stages.levels(pcm)
-        heard = pcm.astype(np.int16)
-        bank.kept[slots, self._tick % KEPT] = heard
-        self._attention.attend(slots, heard, self._now - (bank.delay[slots] + 1) * TICK)
+        bank.kept[slots, self._tick % KEPT] = pcm
+        self._attention.attend(slots, pcm, self._now - (bank.delay[slots] + 1) * TICK)
 
     def _advance(self, slots: Slots) -> None:
         bank = self._bank
