@@ -28,7 +28,7 @@ BIAS = 0x84
 class Law:
     """One companding law. All arrays are read-only.
 
-    `decode_table` is int16 (256,), `encode_table` uint8 (65536,) indexed by the sample's uint16 bits. `silence` encodes 0.
+    `decode_table` is int16 (256,), `encode_table` uint8 (65536,), indexed by a sample's bits; `silence` encodes 0.
     """
 
     codec: Codec
