@@ -79,15 +79,13 @@ def test_the_ring_gives_back_what_was_put_in() -> None:
 
 
 def test_each_row_has_its_own_law() -> None:
-    """Decoding and encoding pick the table of each row's codec, and agree with the codec itself."""
+    """Decoding picks the table of each row's codec, alone or mixed, and agrees with the codec itself."""
     codes = np.tile(np.arange(160, dtype=np.uint8), (3, 1))
     law = np.array([0, 1, 0])
     pcm = stages.decode(codes, law)
     expected = [PCMU.decode(codes[0]), PCMA.decode(codes[1]), PCMU.decode(codes[2])]
     assert np.array_equal(pcm, expected)
-    samples = np.array([tone(0.02), tone(0.02), -tone(0.02)])
-    encoded = stages.encode(samples, law)
-    assert np.array_equal(encoded, [PCMU.encode(samples[0]), PCMA.encode(samples[1]), PCMU.encode(samples[2])])
+    assert np.array_equal(stages.decode(codes, np.array([1, 1, 1])), PCMA.decode(codes))
     assert np.array_equal(stages.silence(law)[:, 7], [0xFF, 0xD5, 0xFF])
 
 

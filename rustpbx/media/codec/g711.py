@@ -38,11 +38,11 @@ class Law:
 
     def decode(self, codes: Codes) -> Pcm:
         """Samples of `codes`, same shape."""
-        return self.decode_table[codes]
+        return self.decode_table.take(codes)
 
     def encode(self, pcm: Pcm) -> Codes:
         """Codes of int16 samples, same shape."""
-        return self.encode_table[pcm.view(np.uint16)]
+        return self.encode_table.take(pcm.view(np.uint16))
 
 
 def _mulaw_samples() -> npt.NDArray[np.int16]:

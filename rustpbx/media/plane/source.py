@@ -128,8 +128,8 @@ class Source:
         bank, slot = self._bank, self._slot
         frames = min(PLAYOUT - int(bank.playout_count[slot]), self._spooled // FRAME)
         if frames > 0:
-            law = np.full(frames, bank.law_out[slot])
-            ring, new = bank.playout[slot], stages.encode(self._cut(frames * FRAME).reshape(frames, FRAME), law)
+            law = stages.LAWS[bank.law_out[slot]]
+            ring, new = bank.playout[slot], law.encode(self._cut(frames * FRAME)).reshape(frames, FRAME)
             start = int(bank.playout_head[slot] + bank.playout_count[slot]) % PLAYOUT
             fitting = min(frames, PLAYOUT - start)
             ring[start : start + fitting] = new[:fitting]
