@@ -25,7 +25,6 @@ from rustpbx.media.fetch import Fetcher
 from rustpbx.media.plane.plane import Plane, PlaneConfig
 from rustpbx.media.plane.port import Ports, real_ports
 from rustpbx.outbound import OutboundPolicy, open_client, open_guarded_client
-from rustpbx.session.shell.call_task import caller_address
 from rustpbx.session.shell.registry import Registry
 from rustpbx.session.shell.services import Services
 from rustpbx.settings import Config, IceServer, UaConfig
@@ -36,6 +35,7 @@ from rustpbx.shell.workers import PoolSpec, Workers, open_workers
 from rustpbx.sip.endpoint import EndpointConfig
 from rustpbx.sip.shell.stack import Stack
 from rustpbx.sip.timing import Timing
+from rustpbx.sip.uri import Uri
 from rustpbx.speech import local
 from rustpbx.speech.registry import SpeechServices
 from rustpbx.values import shown_url
@@ -48,6 +48,9 @@ POOLS = {
     "tts": PoolSpec(size=1, queue=64, time_limit=60.0),
 }
 """One process a kind: local speech saturates a core by itself, and the media clock needs the other."""
+
+ANYWHERE = "192.0.2.1"
+"""An address nobody has (TEST-NET-1): the way to it is the default route."""
 
 GRACE = 5.0
 """Seconds that running calls get for their last events when the server is told to stop."""
@@ -117,7 +120,7 @@ async def _start(
     registry = Registry(
         services,
         rng=outside.rng,
-        address=caller_address(stack.local_host("192.0.2.1") if stack else "127.0.0.1", sip[1] if sip else 0),
+        address=_own_address(stack, sip),
         accept_timeout=ua.accept_timeout,
         ring_timeout=ua.ring_timeout,
         max_calls=config.max_calls,
@@ -189,9 +192,15 @@ def _plane_config(config: Config, outside: Outside) -> PlaneConfig:
     )
 
 
+def _own_address(stack: Stack | None, sip: Address | None) -> str:
+    """Our own SIP address, for calls whose agent names no caller."""
+    host = stack.local_host(ANYWHERE) if stack is not None else "127.0.0.1"
+    return str(Uri(scheme="sip", user="rustpbx", password=None, host=host, port=sip[1] if sip is not None else 0))
+
+
 def _bind_host(ua: UaConfig, outside: Outside) -> str:
     """An empty address is that of the default route, asked for by an address nobody has (TEST-NET-1)."""
-    return ua.addr or outside.network.source_for("192.0.2.1")
+    return ua.addr or outside.network.source_for(ANYWHERE)
 
 
 def _http_config(config: Config) -> HttpConfig:

@@ -36,7 +36,7 @@ class Reporter:
         self._held: list[events.ErrorEvent] = []
 
     @property
-    def incoming_parties(self) -> tuple[str, str]:
+    def addresses(self) -> tuple[str, str]:
         """Caller and callee as SIP URIs, "" if unknown."""
         return (self._from.source if self._from else "", self._to.source if self._to else "")
 
@@ -48,7 +48,7 @@ class Reporter:
 
     def incoming(self, offer: bytes, now: float) -> events.Incoming:
         """`incoming`, for an agent that has just attached."""
-        caller, callee = self.incoming_parties
+        caller, callee = self.addresses
         return events.Incoming(
             track_id=self._id,
             timestamp=self._wall(now),

@@ -336,7 +336,7 @@ def test_a_caller_is_found_where_none_is_given() -> None:
         (None, "sip:rustpbx@192.0.2.1:5060"),
     ):
         bench = dialled(CallOption(callee="4021@192.0.2.9", sip=sip_option))
-        assert bench.core.report.incoming_parties == (caller, "sip:4021@192.0.2.9")
+        assert bench.core.report.addresses == (caller, "sip:4021@192.0.2.9")
 
 
 def test_a_second_invite_is_an_error_after_the_answer_and_changes_nothing() -> None:

@@ -122,8 +122,3 @@ class Bank:
     def silence_code(self, slot: int) -> int:
         """The byte that is silence in the codec we send."""
         return int(SILENCE[self.law_out[slot]])
-
-    @property
-    def free(self) -> int:
-        """How many slots are free."""
-        return len(self._free)

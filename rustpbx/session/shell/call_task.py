@@ -22,7 +22,6 @@ from rustpbx.session.shell.services import Services
 from rustpbx.session.shell.track import FilePlayback, SpokenPlayback, Track
 from rustpbx.shell.drive import drive
 from rustpbx.sip.events import HangUp, IncomingCall, Refuse, SendInvite, Wish
-from rustpbx.sip.uri import Uri
 
 log = logging.getLogger(__name__)
 
@@ -237,8 +236,3 @@ class _Performer:
         # Only the newest playback is ever spoken of, so the older ones can be forgotten.
         self._tracks = {generation: track}
         self._start(track.run)
-
-
-def caller_address(host: str, port: int) -> str:
-    """Our own SIP address, for calls whose agent names no caller."""
-    return str(Uri(scheme="sip", user="rustpbx", password=None, host=host, port=port))
