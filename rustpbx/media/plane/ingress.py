@@ -60,7 +60,7 @@ class Ingress:
         self._rtp: dict[int, Leg] = {}
         self._rtcp: dict[int, Leg] = {}
         self._legs: dict[int, Leg] = {}
-        self._packets = np.zeros((bank.slots, PACKET), np.uint8)
+        self._packets = np.zeros((2 * bank.slots, PACKET), np.uint8)
         self._views = [memoryview(row) for row in self._packets]  # type: ignore[arg-type]  # rows are buffers
 
     def add(self, leg: Leg) -> None:
@@ -76,26 +76,33 @@ class Ingress:
 
     def drain(self, now: float, epoch: float) -> None:
         """Read what waits on every socket, at most `ROUNDS` packets each."""
+        taken: dict[int, tuple[int, int, int]] = {}
+        first = 0
         for _ in range(ROUNDS):
-            datagrams = self._ports.receive(self._views)
+            datagrams = self._ports.receive(self._views[first : first + self._bank.slots])
             if not datagrams:
-                return
-            self._round(datagrams, now, epoch)
+                break
+            for row, (handle, size, source) in enumerate(datagrams, first):
+                leg = self._rtp.get(handle)
+                if leg is None:
+                    self._aside(handle, self._views[row][:size], source, epoch)
+                elif source == leg.believed or self._admit(leg, self._views[row][:size], source, now):
+                    if leg.slot in taken:
+                        self._take(taken, now, epoch)
+                        taken = {}
+                    taken[leg.slot] = (row, leg.slot, size)
+            first += len(datagrams)
+            if first > self._bank.slots:
+                self._take(taken, now, epoch)
+                taken, first = {}, 0
+        self._take(taken, now, epoch)
 
-    def _round(self, datagrams: list[Datagram], now: float, epoch: float) -> None:
-        """Take one packet of each socket, the n-th in row n."""
-        by_handle = self._rtp
-        taken: list[tuple[int, int, int]] = []
-        for row, (handle, size, source) in enumerate(datagrams):
-            leg = by_handle.get(handle)
-            if leg is None:
-                self._aside(handle, self._views[row][:size], source, epoch)
-            elif source == leg.believed or self._admit(leg, self._views[row][:size], source, now):
-                taken.append((row, leg.slot, size))
+    def _take(self, taken: dict[int, tuple[int, int, int]], now: float, epoch: float) -> None:
+        """Judge and place packets of different legs, each known by row of the buffer, slot and size."""
         if len(taken) >= BATCH:
-            self._batch(taken, now, epoch)
+            self._batch(list(taken.values()), now, epoch)
         else:
-            for row, slot, size in taken:
+            for row, slot, size in taken.values():
                 self._guarded(self._legs[slot], self._views[row][:size], now, epoch)
 
     def _aside(self, handle: int, data: memoryview, source: Address, epoch: float) -> None:
