@@ -6,7 +6,8 @@ the work. Programs that embed the server add their own services with `register_r
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import TypeVar
 
 import attrs
@@ -88,6 +89,26 @@ def unregister(provider: str) -> None:
     """Forget what was registered as `provider`, in both directions."""
     _recognizers.pop(provider, None)
     _synthesizers.pop(provider, None)
+
+
+@contextmanager
+def stand_in(
+    providers: Iterable[str], recognizer: RecognizerFactory, synthesizer: SynthesizerFactory
+) -> Iterator[None]:
+    """For the length of a block, be each of `providers`; what these names stood for before comes back."""
+    before = [(name, _recognizers.get(name), _synthesizers.get(name)) for name in providers]
+    for name, _, _ in before:
+        register_recognizer(name, recognizer)
+        register_synthesizer(name, synthesizer)
+    try:
+        yield
+    finally:
+        for name, old_recognizer, old_synthesizer in before:
+            unregister(name)
+            if old_recognizer is not None:
+                register_recognizer(name, old_recognizer)
+            if old_synthesizer is not None:
+                register_synthesizer(name, old_synthesizer)
 
 
 def make_recognizer(options: RecognizerOptions, services: SpeechServices) -> Recognizer:

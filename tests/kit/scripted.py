@@ -2,22 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 
-from rustpbx.speech.registry import register_recognizer, register_synthesizer, unregister
-from rustpbx.testing.speech import ScriptedRecognizer, ScriptedSynthesizer
+from rustpbx.testing.speech import SCRIPTED, ScriptedSpeech, ScriptedSynthesizer
 
 
-@contextmanager
 def scripted_speech(
     transcripts: tuple[str, ...] = (), synthesizer: ScriptedSynthesizer | None = None
-) -> Iterator[None]:
-    """Every call's recognizer says `transcripts` in turn; all calls share one synthesizer, which speaks in tones."""
-    voice = synthesizer or ScriptedSynthesizer()
-    register_recognizer("scripted", lambda _, __: ScriptedRecognizer(transcripts))
-    register_synthesizer("scripted", lambda _, __: voice)
-    try:
-        yield
-    finally:
-        unregister("scripted")
+) -> AbstractContextManager[None]:
+    """Every call's recognizer says `transcripts` in turn; all calls share one synthesizer."""
+    return ScriptedSpeech(synthesizer=synthesizer or ScriptedSynthesizer(), transcripts=transcripts).serving(SCRIPTED)
