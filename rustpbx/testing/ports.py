@@ -49,10 +49,10 @@ class MemoryPorts:
             del self._queues[handle]
             self._ready.pop(handle, None)
 
-    def receive(self, buffers: Sequence[memoryview]) -> list[Datagram]:
-        """Read one datagram from each port that has one, the n-th into `buffers[n]` (cut to its length)."""
+    def receive(self, buffers: Sequence[memoryview], first: int = 0) -> list[Datagram]:
+        """Read one datagram from each port that has one, the n-th into `buffers[first + n]` (cut to its length)."""
         received: list[Datagram] = []
-        for handle, buffer in zip(list(self._ready), buffers, strict=False):
+        for handle, buffer in zip(list(self._ready), itertools.islice(buffers, first, None), strict=False):
             queue = self._queues[handle]
             data, source = queue.popleft()
             if not queue:

@@ -44,11 +44,11 @@ class ListPorts:
         self.opened.discard(handle)
         self.waiting.pop(handle, None)
 
-    def receive(self, buffers: Sequence[memoryview]) -> list[Datagram]:
+    def receive(self, buffers: Sequence[memoryview], first: int = 0) -> list[Datagram]:
         """Read one from each port that has one."""
         received = []
         ready = [handle for handle in sorted(self.opened) if self.waiting.get(handle)]
-        for handle, buffer in zip(ready, buffers, strict=False):
+        for handle, buffer in zip(ready, buffers[first:], strict=False):
             data, source = self.waiting[handle].popleft()
             size = min(len(data), len(buffer))
             buffer[:size] = data[:size]

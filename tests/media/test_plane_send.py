@@ -301,7 +301,7 @@ async def test_a_poisoned_row_is_ejected_alone(poison: str) -> None:
     def step(count: int) -> None:
         for _ in range(count):
             for port, stream in zip(ports, streams, strict=True):
-                rig.ports.arrive(port, stream.packet())
+                rig.ports.arrive(port, stream.packet(tone(0.02)))
             rig.tick()
 
     step(10)
@@ -326,7 +326,7 @@ async def test_a_poisoned_row_is_ejected_alone(poison: str) -> None:
 class Broken:
     """A detector with a bug."""
 
-    def voiced(self, frame: bytes, samples: int) -> bool:
+    def voiced(self, frame: bytes | memoryview, samples: int) -> bool:
         """Raises."""
         raise ZeroDivisionError(f"{len(frame)} bytes, {samples} samples")
 
@@ -362,7 +362,7 @@ async def test_speech_is_reported_with_the_time_it_was_spoken() -> None:
     assert isinstance(started, SpeechStarted)
     assert isinstance(ended, SpeechEnded)
     assert abs(started.at - (begin + 1.0)) <= 3 * TICK
-    assert 0 <= ended.silence_at - (begin + 2.0) <= 0.2
+    assert -0.001 <= ended.silence_at - (begin + 2.0) <= 0.2
     assert ended.started_at == started.at
 
 

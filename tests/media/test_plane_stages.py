@@ -94,8 +94,9 @@ def test_upsampling_is_one_stream_over_frame_borders() -> None:
     rows = np.zeros((3, stages.HISTORY + 800), np.int16)
     rows[1, stages.HISTORY :] = tone(0.1)
     cuts = [rows[:, at : at + stages.HISTORY + 160] for at in range(0, 800, 160)]
-    out = np.concatenate([stages.upsample(cut) for cut in cuts], axis=1)
-    assert np.abs(out.astype(int) - stages.upsample(rows)).max() <= 1
+    frame = stages.Workbench(5, 160)
+    out = np.concatenate([stages.upsample(cut, frame).copy() for cut in cuts], axis=1)
+    assert np.abs(out.astype(int) - stages.upsample(rows, stages.Workbench(3, 800))).max() <= 1
     assert np.array_equal(out[1, 23::2], tone(0.1)[:-11])
     expected = tone(0.1, rate=16000)
     assert not out[0].any()

@@ -12,10 +12,12 @@ import numpy as np
 import numpy.typing as npt
 
 from rustpbx.media.plane.leg import Leg
-from rustpbx.media.plane.stages import FRAME, Flags, Samples, Slots
+from rustpbx.media.plane.stages import FRAME, Samples, Slots
 
-SIZE = 2 * FRAME
-"""Bytes of a 20 ms frame."""
+HUSH = 16
+"""A frame without a sample beyond this (-66 dBFS: G.711's idle noise) is silence, and no detector is asked: on most
+telephone lines that is what is sent while nobody speaks.
+"""
 
 NEITHER = 2
 """In `_steady`: both kinds of frames matter."""
@@ -29,10 +31,12 @@ class Attention:
     def __init__(self, slots: int, eject: Callable[[Leg, Exception], None]) -> None:
         self._eject = eject
         self._legs: dict[int, Leg] = {}
-        self._judges: dict[int, Callable[[bytes, int], bool]] = {}
+        self._judges: dict[int, Callable[[bytes | memoryview, int], bool]] = {}
         self._watched = np.zeros(slots, np.bool_)
         self._steady = np.zeros(slots, np.int8)
         self._look_at = np.zeros(slots, np.float64)
+        self._frames: Samples = np.zeros((slots, FRAME), np.int16)
+        self._views = [memoryview(row).cast("B") for row in self._frames]
 
     def watch(self, leg: Leg) -> None:
         """Begin to watch a leg, or end it if it has no `watch` any more."""
@@ -52,24 +56,24 @@ class Attention:
             slots, frames, heard_at = slots[watched], frames[watched], heard_at[watched]
         if not slots.size:
             return
-        voiced = self._judged(slots, frames.tobytes())
+        voiced = np.zeros(slots.size, np.bool_)
+        loud = np.flatnonzero(frames.max(axis=1) - frames.min(axis=1).astype(np.int32) > 2 * HUSH)
+        if loud.size:
+            voiced[loud] = self._judged(slots[loud], frames[loud])
         news = (voiced != self._steady[slots]) | (heard_at >= self._look_at[slots])
         for index in np.flatnonzero(news).tolist():
             self._tell(int(slots[index]), bool(voiced[index]), float(heard_at[index]))
 
-    def _judged(self, slots: Slots, frames: bytes) -> Flags:
-        judges = [self._judges[slot] for slot in slots.tolist()]
-        starts = range(0, len(frames), SIZE)
+    def _judged(self, slots: Slots, frames: Samples) -> list[bool]:
+        self._frames[: slots.size] = frames
+        judged = zip([self._judges[slot] for slot in slots.tolist()], self._views, strict=False)
         try:
-            flags = [judge(frames[at : at + SIZE], FRAME) for judge, at in zip(judges, starts, strict=True)]
+            return [judge(view, FRAME) for judge, view in judged]
         except Exception:  # noqa: BLE001 - the leg at fault is found below
-            flags = [
-                self._alone(self._legs[slot], frames[at : at + SIZE])
-                for slot, at in zip(slots.tolist(), starts, strict=True)
-            ]
-        return np.array(flags, np.bool_)
+            legs = [self._legs[slot] for slot in slots.tolist()]
+            return [self._alone(leg, view) for leg, view in zip(legs, self._views, strict=False)]
 
-    def _alone(self, leg: Leg, frame: bytes) -> bool:
+    def _alone(self, leg: Leg, frame: memoryview) -> bool:
         try:
             return leg.watch is not None and leg.watch.detector.voiced(frame, FRAME)
         except Exception as error:  # noqa: BLE001 - whatever it is, it is this leg's alone

@@ -38,6 +38,10 @@ STRAYS = 2
 """So many packets in a row outside the ring mean that the peer's time has jumped."""
 
 
+Taken = tuple[int, int, int]
+"""A packet to be judged: the row of the buffer that it is in, its leg's slot, its size."""
+
+
 class Ingress:
     """The receiving side of the tick. `eject(leg, error)` is called for a leg whose packet raised, `route(leg)` when
     its peer has been found.
@@ -76,34 +80,41 @@ class Ingress:
 
     def drain(self, now: float, epoch: float) -> None:
         """Read what waits on every socket, at most `ROUNDS` packets each."""
-        taken: dict[int, tuple[int, int, int]] = {}
+        taken: list[Taken] = []
         first = 0
         for _ in range(ROUNDS):
-            datagrams = self._ports.receive(self._views[first : first + self._bank.slots])
+            datagrams = self._ports.receive(self._views, first)
             if not datagrams:
                 break
-            for row, (handle, size, source) in enumerate(datagrams, first):
-                leg = self._rtp.get(handle)
-                if leg is None:
-                    self._aside(handle, self._views[row][:size], source, epoch)
-                elif source == leg.believed or self._admit(leg, self._views[row][:size], source, now):
-                    if leg.slot in taken:
-                        self._take(taken, now, epoch)
-                        taken = {}
-                    taken[leg.slot] = (row, leg.slot, size)
+            self._sort(datagrams, first, taken, now, epoch)
             first += len(datagrams)
             if first > self._bank.slots:
                 self._take(taken, now, epoch)
-                taken, first = {}, 0
+                taken, first = [], 0
         self._take(taken, now, epoch)
 
-    def _take(self, taken: dict[int, tuple[int, int, int]], now: float, epoch: float) -> None:
-        """Judge and place packets of different legs, each known by row of the buffer, slot and size."""
-        if len(taken) >= BATCH:
-            self._batch(list(taken.values()), now, epoch)
-        else:
-            for row, slot, size in taken.values():
-                self._guarded(self._legs[slot], self._views[row][:size], now, epoch)
+    def _sort(self, datagrams: list[Datagram], row: int, taken: list[Taken], now: float, epoch: float) -> None:
+        """Tell packets of a leg's believed peer, which are `taken`, from others; the n-th is in row `row + n`."""
+        by_handle = self._rtp
+        for handle, size, source in datagrams:
+            leg = by_handle.get(handle)
+            if leg is None:
+                self._aside(handle, self._views[row][:size], source, epoch)
+            elif source == leg.believed or self._admit(leg, self._views[row][:size], source, now):
+                taken.append((row, leg.slot, size))
+            row += 1  # not by enumerate(), which makes a tuple of a tuple for each packet
+
+    def _take(self, taken: list[Taken], now: float, epoch: float) -> None:
+        """Judge and place packets, those of one leg in their order."""
+        while taken:
+            by_slot: dict[int, Taken] = {}
+            later = [packet for packet in taken if by_slot.setdefault(packet[1], packet) is not packet]
+            if len(by_slot) >= BATCH:
+                self._batch(list(by_slot.values()), now, epoch)
+            else:
+                for row, slot, size in by_slot.values():
+                    self._guarded(self._legs[slot], self._views[row][:size], now, epoch)
+            taken = later
 
     def _aside(self, handle: int, data: memoryview, source: Address, epoch: float) -> None:
         """A packet on an RTCP port, or on the port of a leg that has failed."""
@@ -135,7 +146,7 @@ class Ingress:
 
     # -- all at once
 
-    def _batch(self, taken: list[tuple[int, int, int]], now: float, epoch: float) -> None:
+    def _batch(self, taken: list[Taken], now: float, epoch: float) -> None:
         rows, slots, sizes = np.array(taken).T
         try:
             odd = np.flatnonzero(~self._place_rows(rows, slots, sizes, now))

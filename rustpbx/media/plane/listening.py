@@ -18,9 +18,21 @@ WHEEL = KEPT
 """Ticks that the wheel of due blocks goes round in: more than the longest block has frames."""
 
 AT_ONCE = 80
-"""Frames that are made 16 kHz in one go: what the cache still holds, and malloc gives without asking the system."""
+"""Frames that are made 16 kHz in one go: what the cache still holds."""
 
 Listener = tuple[Leg, Tap]
+
+
+def _rows(frames: int) -> int:
+    return max(1, AT_ONCE // frames)
+
+
+class _Bench:
+    """The memory that blocks of one length are made in."""
+
+    def __init__(self, frames: int) -> None:
+        self.kept: Samples = np.empty((_rows(frames), frames + 1, FRAME), np.int16)
+        self.work = stages.Workbench(_rows(frames), frames * FRAME)
 
 
 class Listening:
@@ -31,6 +43,7 @@ class Listening:
         self._counters = counters
         self._eject = eject
         self._wheel: list[list[Listener]] = [[] for _ in range(WHEEL)]
+        self._benches: dict[int, _Bench] = {}
 
     def add(self, leg: Leg, tap: Tap, tick: int) -> None:
         """Serve a new tap with what is heard after `tick`."""
@@ -43,7 +56,7 @@ class Listening:
         due, self._wheel[tick % WHEEL] = self._wheel[tick % WHEEL], []
         for frames, listeners in self._groups(due).items():
             self._wheel[(tick + frames) % WHEEL].extend(listeners)
-            size = max(1, AT_ONCE // frames)
+            size = _rows(frames)
             for start in range(0, len(listeners), size):
                 group = listeners[start : start + size]
                 try:
@@ -69,15 +82,20 @@ class Listening:
         wide = self._wide(slots, frames, tick)
         at = now - (bank.delay[slots] + frames) * TICK
         for (_, tap), pcm, begin, heard in zip(group, wide, at.tolist(), bank.heard[slots].tolist(), strict=True):
-            # A copy, for a tap that is slow must not keep everybody's audio alive.
+            # A copy: the memory is used again for the next group.
             if heard and not tap.put(AudioBlock(pcm.copy(), RATE, begin)):
                 self._counters["tap_blocks_dropped"] += 1
 
     def _wide(self, slots: Slots, frames: int, tick: int) -> Samples:
-        """The last `frames` frames of each slot at 16 kHz: (n, 320 * frames)."""
-        columns = np.arange(tick - frames, tick + 1) % KEPT
-        kept = self._bank.kept[slots[:, np.newaxis], columns].reshape(slots.size, -1)
-        return stages.upsample(kept[:, FRAME - HISTORY :])
+        """The last `frames` frames of each slot at 16 kHz: (n, 320 * frames), good until the next call."""
+        bench = self._benches.get(frames)
+        if bench is None:
+            bench = self._benches[frames] = _Bench(frames)
+        places = slots[:, np.newaxis] * KEPT + np.arange(tick - frames, tick + 1) % KEPT
+        rows = bench.kept[: slots.size]
+        # mode="clip" lets numpy write into `rows` directly; no place is out of range.
+        np.take(self._bank.kept.reshape(-1, FRAME), places, axis=0, out=rows, mode="clip")
+        return stages.upsample(rows.reshape(slots.size, -1)[:, FRAME - HISTORY :], bench.work)
 
     def _alone(self, listener: Listener, tick: int, now: float) -> None:
         leg, tap = listener

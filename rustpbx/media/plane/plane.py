@@ -113,9 +113,9 @@ class Plane:
 
     def tick(self, due: float) -> None:
         """One step of 20 ms; `due` is the time it stands for. Called by the clock."""
+        self._egress.speak()  # first: what is heard takes longer at one time than at another
         self._ingress.drain(due, due + self._epoch)
         self._hearing.hear(due)
-        self._egress.speak()
         self._report(due)
 
     @property

@@ -36,8 +36,8 @@ class Ports(Protocol):
         """Give the port back; an unknown handle is ignored."""
         ...
 
-    def receive(self, buffers: Sequence[memoryview]) -> list[Datagram]:
-        """Read one datagram from each socket that has one, the n-th into `buffers[n]`; never waits.
+    def receive(self, buffers: Sequence[memoryview], first: int = 0) -> list[Datagram]:
+        """Read one datagram from each socket that has one, the n-th into `buffers[first + n]`; never waits.
 
         [] if none waits. What does not fit a buffer is cut off; sockets beyond the last buffer keep theirs.
         """
@@ -77,15 +77,16 @@ class _Sockets:
             self._unwatch(sock)
             sock.close()
 
-    def receive(self, buffers: Sequence[memoryview]) -> list[Datagram]:
+    def receive(self, buffers: Sequence[memoryview], first: int = 0) -> list[Datagram]:
         received: list[Datagram] = []
-        sockets = self._sockets
-        for handle in self._ready(len(buffers)):
+        sockets, row = self._sockets, first
+        for handle in self._ready(len(buffers) - first):
             try:
-                size, source = sockets[handle].recvfrom_into(buffers[len(received)])
+                size, source = sockets[handle].recvfrom_into(buffers[row])
             except OSError:
                 continue  # the ICMP error of something we sent earlier: it is read off, and there is nothing else
             received.append((handle, size, source if len(source) == 2 else source[:2]))
+            row += 1
         return received
 
     def send(self, handle: int, data: bytes | memoryview, destination: Address) -> bool:

@@ -39,7 +39,7 @@ STRETCH = 16
 """Samples that one product of `upsample` takes: small ones do less multiplying by zero, and still fill the unit."""
 
 _MATRIX, HISTORY = upsampling_matrix(STRETCH)
-BETWEEN = np.ascontiguousarray(_MATRIX[:, 0::2])
+BETWEEN = np.ascontiguousarray(_MATRIX[:, 0::2], np.float32)
 """The half of the interpolation that needs computing: the samples between those there are."""
 
 LAG = int(_MATRIX[:, 1].argmax())
@@ -145,19 +145,41 @@ def conceal(before: Samples, misses: Ints) -> Samples:
     return faded
 
 
-def upsample(kept: Samples) -> Samples:
-    """8 to 16 kHz in one matrix product: int16 (n, 2m) out of (n, 23 + m), the 23 being the past; m is k * 16."""
-    samples = kept.shape[1] - HISTORY
-    rows = kept.astype(np.float32)
-    shape = (len(rows), samples // STRETCH, HISTORY + STRETCH)
-    stretches = as_strided(rows, shape, (rows.strides[0], STRETCH * rows.itemsize, rows.itemsize), writeable=False)
-    between = stretches.reshape(-1, HISTORY + STRETCH) @ BETWEEN
+class Workbench:
+    """Memory that `upsample` works in, for up to `rows` rows of `samples` samples each: made anew each time, it would
+    cost more than the filter. `kept` is where the caller may put its rows.
+    """
+
+    def __init__(self, rows: int, samples: int) -> None:
+        if samples % STRETCH:
+            raise ValueError(f"{samples} samples are not a multiple of {STRETCH}")
+        self.rows = rows
+        self.samples = samples
+        self.floats: Floats = np.empty((rows, HISTORY + samples), np.float32)
+        shape = (rows, samples // STRETCH, HISTORY + STRETCH)
+        strides = (self.floats.strides[0], STRETCH * self.floats.itemsize, self.floats.itemsize)
+        self.overlapping = as_strided(self.floats, shape, strides, writeable=False)
+        self.stretches: Floats = np.empty(shape, np.float32)
+        self.between: Floats = np.empty((rows * samples // STRETCH, STRETCH), np.float32)
+        self.wide: Samples = np.empty((rows, samples, 2), np.int16)
+
+
+def upsample(kept: Samples, bench: Workbench) -> Samples:
+    """8 to 16 kHz in one matrix product: int16 (n, 2m) out of (n, 23 + m), the 23 being the past.
+
+    n is at most `bench.rows`, m is `bench.samples`; what comes back is the bench's memory, good until it is used again.
+    """
+    rows, samples = len(kept), bench.samples
+    between = bench.between[: rows * samples // STRETCH]
+    bench.floats[:rows] = kept
+    bench.stretches[:rows] = bench.overlapping[:rows]
+    np.matmul(bench.stretches[:rows].reshape(-1, HISTORY + STRETCH), BETWEEN, out=between)
     np.rint(between, out=between)
     np.clip(between, -32768, 32767, out=between)
-    wide = np.empty((len(rows), samples, 2), np.int16)
-    wide[:, :, 0] = between.reshape(-1, samples)
+    wide = bench.wide[:rows]
+    wide[:, :, 0] = between.reshape(rows, samples)
     wide[:, :, 1] = kept[:, LAG : LAG + samples]
-    return wide.reshape(-1, 2 * samples)
+    return wide.reshape(rows, 2 * samples)
 
 
 def levels(pcm: Samples) -> Floats:

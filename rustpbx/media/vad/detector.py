@@ -14,7 +14,7 @@ class Detector(Protocol):
     """Says of each 20 ms frame of one stream whether it is speech."""
 
     @property
-    def voiced(self) -> Callable[[bytes, int], bool]:
+    def voiced(self) -> Callable[[bytes | memoryview, int], bool]:
         """The function that judges a frame: its bytes (int16, native order, 8 kHz mono), and how many samples."""
         ...
 

@@ -25,4 +25,4 @@ class WebrtcDetector:
         state = _webrtcvad.create()
         _webrtcvad.init(state)
         _webrtcvad.set_mode(state, AGGRESSIVE)
-        self.voiced: Callable[[bytes, int], bool] = partial(_webrtcvad.process, state, RATE)
+        self.voiced: Callable[[bytes | memoryview, int], bool] = partial(_webrtcvad.process, state, RATE)
