@@ -1,0 +1,78 @@
+"""A measured process: started on a core of its own, asked a line at a time, gone with its `with` block."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any, Self
+
+ONE_THREAD = dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+PAGE = os.sysconf("SC_PAGE_SIZE")
+
+
+class Child:
+    """Runs `command`, which answers each line with a line of JSON, pinned to `core` unless that is None."""
+
+    def __init__(self, command: list[str], core: int | None) -> None:
+        self._command = command
+        self._process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env={**os.environ, **ONE_THREAD}
+        )
+        if core is not None:
+            os.sched_setaffinity(self._process.pid, {core})
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        _pipe(self._process.stdin).close()
+        try:
+            self._process.wait(5)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        _pipe(self._process.stdout).close()
+
+    def tell(self, line: str) -> dict[str, Any]:
+        """Send a line, wait for the answer. Raises RuntimeError if the process has died."""
+        pipe = _pipe(self._process.stdin)
+        try:
+            pipe.write(line + "\n")
+            pipe.flush()
+        except BrokenPipeError:
+            raise RuntimeError(f"{' '.join(self._command)} has died") from None
+        reply = _pipe(self._process.stdout).readline()
+        if not reply:
+            raise RuntimeError(f"{' '.join(self._command)} has died")
+        answer: dict[str, Any] = json.loads(reply)
+        return answer
+
+    def ask(self, **question: object) -> dict[str, Any]:
+        """`tell` for processes that are asked in JSON."""
+        return self.tell(json.dumps(question))
+
+    def cpu(self) -> float:
+        """Seconds that all its threads have run, as the kernel's scheduler counts them."""
+        tasks = Path(f"/proc/{self._process.pid}/task").glob("*/schedstat")
+        return sum(int(task.read_text().split()[0]) for task in tasks) / 1e9
+
+    def memory(self) -> int:
+        """Bytes of memory that it really holds (RSS)."""
+        return int(Path(f"/proc/{self._process.pid}/statm").read_text().split()[1]) * PAGE
+
+
+def busy_seconds() -> float:
+    """Seconds that all cores together have been busy since the machine started, time stolen by its host included."""
+    user, nice, system, _, _, irq, softirq, steal = map(int, Path("/proc/stat").read_text().split()[1:9])
+    return (user + nice + system + irq + softirq + steal) / os.sysconf("SC_CLK_TCK")
+
+
+def _pipe(pipe: IO[str] | None) -> IO[str]:
+    if pipe is None:
+        raise RuntimeError("the pipe is not there")
+    return pipe
