@@ -254,6 +254,10 @@ class Plane:
 
     # -- inside
 
+    def leg(self, name: str) -> Leg | None:
+        """An open leg, to look at."""
+        return self._legs.get(name)
+
     def _find(self, leg: str) -> Leg:
         try:
             return self._legs[leg]

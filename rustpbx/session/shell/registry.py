@@ -6,6 +6,8 @@ import logging
 import random
 import uuid
 from collections import Counter
+from collections.abc import Mapping
+from types import MappingProxyType
 
 import trio
 
@@ -72,6 +74,11 @@ class Registry:
             call.deliver(effects.Killed("server shutdown"))
         with trio.move_on_after(patience):
             await self._empty.wait()
+
+    @property
+    def calls(self) -> Mapping[str, CallTask]:
+        """The running calls by session id, oldest first: to look at."""
+        return MappingProxyType(self._calls)
 
     # -- for the control side ---------------------------------------------------------------------------------------
 
