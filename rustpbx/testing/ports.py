@@ -6,8 +6,12 @@ import itertools
 from collections import deque
 from collections.abc import Sequence
 
+import numpy as np
+
 from rustpbx.core import Address
-from rustpbx.media.plane.port import Datagram, Parcel
+from rustpbx.media.plane.bank import PACKET
+from rustpbx.media.plane.port import ROWS, Datagram, Parcel
+from rustpbx.media.plane.stages import Bytes
 from rustpbx.testing.network import own_ip
 from rustpbx.testing.wire import Wire
 
@@ -24,6 +28,8 @@ class MemoryPorts:
         self._queues: dict[int, deque[tuple[bytes, Address]]] = {}
         self._addresses: dict[int, Address] = {}
         self._ready: dict[int, None] = {}  # an ordered set
+        self.packets: Bytes = np.zeros((ROWS, PACKET), np.uint8)
+        self._row = 0
 
     def open(self, host: str, port: int) -> int:
         """Bind a port. Raises OSError (EADDRINUSE, EADDRNOTAVAIL)."""
@@ -49,18 +55,23 @@ class MemoryPorts:
             del self._queues[handle]
             self._ready.pop(handle, None)
 
-    def receive(self, buffers: Sequence[memoryview], first: int = 0) -> list[Datagram]:
-        """Read one datagram from each port that has one, the n-th into `buffers[first + n]` (cut to its length)."""
+    def receive(self) -> list[Datagram]:
+        """Read one datagram from each port that has one, as (handle, row of `packets`, size, source)."""
         received: list[Datagram] = []
-        for handle, buffer in zip(list(self._ready), itertools.islice(buffers, first, None), strict=False):
+        for handle, row in zip(list(self._ready), range(self._row, ROWS), strict=False):
             queue = self._queues[handle]
             data, source = queue.popleft()
             if not queue:
                 del self._ready[handle]
-            size = min(len(data), len(buffer))
-            buffer[:size] = data[:size]
-            received.append((handle, size, source))
+            size = min(len(data), PACKET)
+            self.packets[row, :size] = np.frombuffer(data, np.uint8, size)
+            received.append((handle, row, size, source))
+        self._row += len(received)
         return received
+
+    def recycle(self) -> None:
+        """What was received so far is not needed any more."""
+        self._row = 0
 
     def send(self, handle: int, data: bytes | memoryview, destination: Address) -> bool:
         """Send one datagram; False on a closed handle."""

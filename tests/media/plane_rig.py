@@ -13,9 +13,11 @@ import trio
 from rustpbx.core import Address
 from rustpbx.media.codec.g711 import PCMU
 from rustpbx.media.events import Codec, Direction, Fact, MediaFormat, Pcm
+from rustpbx.media.plane.bank import PACKET
 from rustpbx.media.plane.clock import TICK
 from rustpbx.media.plane.plane import Plane, PlaneConfig
-from rustpbx.media.plane.port import Datagram, Parcel
+from rustpbx.media.plane.port import ROWS, Datagram, Parcel
+from rustpbx.media.plane.stages import Bytes
 from rustpbx.media.rtp import RtpPacket, build_rtp, is_rtcp, parse_rtp
 
 PHONE: Address = ("192.0.2.7", 4000)
@@ -31,6 +33,8 @@ class ListPorts:
         self.opened: set[int] = set()
         self.taken: set[int] = set()
         self.refusing = False
+        self.packets: Bytes = np.zeros((ROWS, PACKET), np.uint8)
+        self.row = 0
 
     def open(self, host: str, port: int) -> int:  # noqa: ARG002 - one interface
         """Bind; `taken` are the ports that somebody else holds."""
@@ -44,16 +48,21 @@ class ListPorts:
         self.opened.discard(handle)
         self.waiting.pop(handle, None)
 
-    def receive(self, buffers: Sequence[memoryview], first: int = 0) -> list[Datagram]:
+    def receive(self) -> list[Datagram]:
         """Read one from each port that has one."""
         received = []
         ready = [handle for handle in sorted(self.opened) if self.waiting.get(handle)]
-        for handle, buffer in zip(ready, buffers[first:], strict=False):
+        for row, handle in enumerate(ready, self.row):
             data, source = self.waiting[handle].popleft()
-            size = min(len(data), len(buffer))
-            buffer[:size] = data[:size]
-            received.append((handle, size, source))
+            size = min(len(data), PACKET)
+            self.packets[row, :size] = np.frombuffer(data, np.uint8, size)
+            received.append((handle, row, size, source))
+        self.row += len(received)
         return received
+
+    def recycle(self) -> None:
+        """All rows are fresh again."""
+        self.row = 0
 
     def send(self, handle: int, data: bytes | memoryview, destination: Address) -> bool:
         """Keep it, unless `refusing`."""

@@ -23,7 +23,7 @@ from rustpbx.media.rtp import RtpPacket, is_rtcp, parse_rtp
 from rustpbx.media.seq import extend
 
 ROUNDS = 64
-"""Packets read from one socket in one tick. A flood beyond overflows in the kernel's buffer, not in ours."""
+"""Packets taken from one socket in one tick. A flood beyond overflows in the kernel's buffer, or is dropped here."""
 
 BATCH = 6
 """From so many packets in a round the arrays are faster than the single way."""
@@ -64,8 +64,8 @@ class Ingress:
         self._rtp: dict[int, Leg] = {}
         self._rtcp: dict[int, Leg] = {}
         self._legs: dict[int, Leg] = {}
-        self._packets = np.zeros((2 * bank.slots, PACKET), np.uint8)
-        self._views = [memoryview(row) for row in self._packets]  # type: ignore[arg-type]  # rows are buffers
+        self._packets = ports.packets
+        self._views = [memoryview(row) for row in ports.packets]
 
     def add(self, leg: Leg) -> None:
         """Read this leg's sockets from now on."""
@@ -81,32 +81,33 @@ class Ingress:
     def drain(self, now: float, epoch: float) -> None:
         """Read what waits on every socket, at most `ROUNDS` packets each."""
         taken: list[Taken] = []
-        first = 0
         for _ in range(ROUNDS):
-            datagrams = self._ports.receive(self._views, first)
+            datagrams = self._ports.receive()
             if not datagrams:
                 break
-            self._sort(datagrams, first, taken, now, epoch)
-            first += len(datagrams)
-            if first > self._bank.slots:
+            self._sort(datagrams, taken, now, epoch)
+            if len(taken) > self._bank.slots:
                 self._take(taken, now, epoch)
-                taken, first = [], 0
+                taken = []
+                self._ports.recycle()
         self._take(taken, now, epoch)
+        self._ports.recycle()
 
-    def _sort(self, datagrams: list[Datagram], row: int, taken: list[Taken], now: float, epoch: float) -> None:
-        """Tell packets of a leg's believed peer, which are `taken`, from others; the n-th is in row `row + n`."""
+    def _sort(self, datagrams: list[Datagram], taken: list[Taken], now: float, epoch: float) -> None:
+        """Tell packets of a leg's believed peer, which are `taken`, from others."""
         by_handle = self._rtp
-        for handle, size, source in datagrams:
+        for handle, row, size, source in datagrams:
             leg = by_handle.get(handle)
             if leg is None:
                 self._aside(handle, self._views[row][:size], source, epoch)
             elif source == leg.believed or self._admit(leg, self._views[row][:size], source, now):
                 taken.append((row, leg.slot, size))
-            row += 1  # not by enumerate(), which makes a tuple of a tuple for each packet
 
     def _take(self, taken: list[Taken], now: float, epoch: float) -> None:
-        """Judge and place packets, those of one leg in their order."""
-        while taken:
+        """Judge and place packets, those of one leg in their order and not more than `ROUNDS` of it."""
+        for _ in range(ROUNDS):
+            if not taken:
+                return
             by_slot: dict[int, Taken] = {}
             later = [packet for packet in taken if by_slot.setdefault(packet[1], packet) is not packet]
             if len(by_slot) >= BATCH:
@@ -115,6 +116,8 @@ class Ingress:
                 for row, slot, size in by_slot.values():
                     self._guarded(self._legs[slot], self._views[row][:size], now, epoch)
             taken = later
+        for _, slot, _ in taken:
+            self._legs[slot].drop("rtp_flood")
 
     def _aside(self, handle: int, data: memoryview, source: Address, epoch: float) -> None:
         """A packet on an RTCP port, or on the port of a leg that has failed."""

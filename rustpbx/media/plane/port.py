@@ -12,14 +12,21 @@ import socket
 from collections.abc import Sequence
 from typing import Protocol
 
+import numpy as np
+
 from rustpbx.core import Address
+from rustpbx.media.plane.bank import PACKET
+from rustpbx.media.plane.stages import Bytes
 
 RECEIVE_BUFFER = 256 * 1024
 """Bytes of kernel buffer asked for each socket: about a second of one call, so that a stall loses nothing."""
 
 
-Datagram = tuple[int, int, Address]
-"""One received: handle, size, source."""
+ROWS = 1024
+"""Datagrams that are read before `recycle`."""
+
+Datagram = tuple[int, int, int, Address]
+"""One received: handle, row of `Ports.packets`, size, source."""
 
 Parcel = tuple[int, memoryview, Address]
 """One to send: handle, data, destination."""
@@ -36,11 +43,20 @@ class Ports(Protocol):
         """Give the port back; an unknown handle is ignored."""
         ...
 
-    def receive(self, buffers: Sequence[memoryview], first: int = 0) -> list[Datagram]:
-        """Read one datagram from each socket that has one, the n-th into `buffers[first + n]`; never waits.
+    @property
+    def packets(self) -> Bytes:
+        """Where datagrams are received: (rows, PACKET); what does not fit is cut off."""
+        ...
 
-        [] if none waits. What does not fit a buffer is cut off; sockets beyond the last buffer keep theirs.
+    def receive(self) -> list[Datagram]:
+        """Read what waits, at least one datagram from each socket that has one, into fresh rows; never waits.
+
+        [] if none waits, or if there is no fresh row: `recycle` makes all rows fresh again.
         """
+        ...
+
+    def recycle(self) -> None:
+        """What was received so far is not needed any more."""
         ...
 
     def send(self, handle: int, data: bytes | memoryview, destination: Address) -> bool:
@@ -52,18 +68,39 @@ class Ports(Protocol):
         ...
 
 
+def bound_socket(host: str, port: int) -> socket.socket:
+    """A non-blocking UDP socket. Raises OSError if the address is in use."""
+    sock = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_DGRAM)
+    try:
+        sock.setblocking(False)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
+        sock.bind((host, port))
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+class RealPorts(Ports, Protocol):
+    """`Ports` that own something of the operating system's."""
+
+    def shutdown(self) -> None:
+        """Close all sockets and what watches them; nothing works after that. Idempotent."""
+        ...
+
+
 class _Sockets:
     """What the two real implementations share: a socket per handle, the handle being its file descriptor."""
 
     def __init__(self) -> None:
         self._sockets: dict[int, socket.socket] = {}
+        self.packets: Bytes = np.zeros((ROWS, PACKET), np.uint8)
+        self._views = [memoryview(row) for row in self.packets]
+        self._row = 0
 
     def open(self, host: str, port: int) -> int:
-        sock = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_DGRAM)
+        sock = bound_socket(host, port)
         try:
-            sock.setblocking(False)
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
-            sock.bind((host, port))
             self._watch(sock)
         except BaseException:
             sock.close()
@@ -77,17 +114,31 @@ class _Sockets:
             self._unwatch(sock)
             sock.close()
 
-    def receive(self, buffers: Sequence[memoryview], first: int = 0) -> list[Datagram]:
+    def receive(self) -> list[Datagram]:
         received: list[Datagram] = []
-        sockets, row = self._sockets, first
-        for handle in self._ready(len(buffers) - first):
+        sockets, row = self._sockets, self._row
+        if row == ROWS:
+            return received
+        for handle in self._ready(ROWS - row):
             try:
-                size, source = sockets[handle].recvfrom_into(buffers[row])
+                size, source = sockets[handle].recvfrom_into(self._views[row])
             except OSError:
                 continue  # the ICMP error of something we sent earlier: it is read off, and there is nothing else
-            received.append((handle, size, source if len(source) == 2 else source[:2]))
+            received.append((handle, row, size, source if len(source) == 2 else source[:2]))
             row += 1
+        self._row = row
         return received
+
+    def recycle(self) -> None:
+        self._row = 0
+
+    def shutdown(self) -> None:
+        for handle in list(self._sockets):
+            self.close(handle)
+        self._close()
+
+    def _close(self) -> None:
+        raise NotImplementedError
 
     def send(self, handle: int, data: bytes | memoryview, destination: Address) -> bool:
         try:
@@ -134,6 +185,9 @@ class SelectorPorts(_Sockets):
     def _unwatch(self, sock: socket.socket) -> None:
         self._selector.unregister(sock)
 
+    def _close(self) -> None:
+        self._selector.close()
+
 
 if hasattr(select, "epoll"):
 
@@ -153,9 +207,17 @@ if hasattr(select, "epoll"):
         def _unwatch(self, sock: socket.socket) -> None:
             self._epoll.unregister(sock.fileno())
 
+        def _close(self) -> None:
+            self._epoll.close()
 
-def real_ports() -> Ports:
-    """The operating system's sockets, by the fastest means it has."""
-    if hasattr(select, "epoll"):
-        return EpollPorts()
-    return SelectorPorts()
+
+def real_ports() -> RealPorts:
+    """The operating system's sockets, by the fastest means it has and allows: io_uring, epoll, or its best selector."""
+    from rustpbx.media.plane.ring_ports import ring_ports  # noqa: PLC0415 - it builds on this module
+
+    return ring_ports() or socket_ports()
+
+
+def socket_ports() -> RealPorts:
+    """The operating system's sockets, with a system call for each packet."""
+    return EpollPorts() if hasattr(select, "epoll") else SelectorPorts()
