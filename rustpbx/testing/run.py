@@ -1,8 +1,14 @@
-"""Virtual time: a clock that jumps when every task waits, a scheduler that repeats, and a cap on both."""
+"""Virtual time: a clock that jumps when every task waits, a scheduler that repeats, and caps on both times."""
 
 from __future__ import annotations
 
+import linecache
+import random
+import sysconfig
+import time
 from collections.abc import Awaitable, Callable
+from pathlib import Path
+from types import FrameType
 from typing import TypeVar
 
 import trio
@@ -12,23 +18,108 @@ from trio.testing import MockClock
 T = TypeVar("T")
 
 
-def run_virtual(async_fn: Callable[..., Awaitable[T]], *args: object, seed: int = 0, limit: float = 3600.0) -> T:
+class StuckError(trio.TooSlowError):
+    """A run has used up its time; the message names what every task of the program was waiting for."""
+
+
+def run_virtual(
+    async_fn: Callable[..., Awaitable[T]],
+    *args: object,
+    seed: int = 0,
+    limit: float = 3600.0,
+    real_limit: float = float("inf"),
+) -> T:
     """Run `async_fn(*args)` to its end under an autojump `MockClock` and return what it returns.
 
-    The same `seed` gives the same order of tasks. Raises `trio.TooSlowError` when `limit` virtual seconds have
-    passed: a call that never ends shows as a failure, not as a hang. Only in-memory networks and inline offloads
-    may take part; a real socket or thread would be outrun by the clock.
+    The same `seed` gives the same order of tasks, and the same numbers of the module `random`. Raises `StuckError`
+    when `limit` virtual seconds have passed, or `real_limit` real ones: a call that never ends shows as a failure, not
+    as a hang. Only in-memory networks and inline offloads may take part; a real socket or thread would be outrun by
+    the clock.
     """
-    return trio.run(_capped, async_fn, args, seed, limit, clock=MockClock(autojump_threshold=0))
+    before = random.getstate()
+    random.seed(seed)
+    caps = _Caps(limit, real_limit)
+    try:
+        return trio.run(caps.run, async_fn, args, seed, clock=MockClock(autojump_threshold=0), instruments=[caps])
+    finally:
+        random.setstate(before)
 
 
-async def _capped(async_fn: Callable[..., Awaitable[T]], args: tuple[object, ...], seed: int, limit: float) -> T:
-    seed_scheduler(seed)
-    with trio.fail_after(limit):
-        return await async_fn(*args)
+def run_real(async_fn: Callable[..., Awaitable[T]], *args: object, seed: int = 0, limit: float = 3600.0) -> T:
+    """Run `async_fn(*args)` on the real clock: for programs with real sockets. Raises `StuckError` as `run_virtual`."""
+    caps = _Caps(limit, limit)
+    return trio.run(caps.run, async_fn, args, seed, instruments=[caps])
 
 
 def seed_scheduler(seed: int) -> None:
     """Make Trio's choice among runnable tasks repeatable from here on."""
     _trio_run._r.seed(seed)  # noqa: SLF001 - see the import
     _trio_run._ALLOW_DETERMINISTIC_SCHEDULING = True  # type: ignore[misc]  # noqa: SLF001 - declared Final
+
+
+class _Caps(trio.abc.Instrument):
+    """Ends a run whose time is used up: virtual time by a task that sleeps, real time looked at in each step."""
+
+    def __init__(self, limit: float, real_limit: float) -> None:
+        self._limit = limit
+        self._real_limit = real_limit
+        self._end = time.monotonic() + real_limit
+        self._scope = trio.CancelScope()
+        self._verdict: str | None = None
+
+    async def run(self, async_fn: Callable[..., Awaitable[T]], args: tuple[object, ...], seed: int) -> T:
+        seed_scheduler(seed)
+        trio.lowlevel.spawn_system_task(self._watch)
+        with self._scope:
+            return await async_fn(*args)
+        raise StuckError(self._verdict)
+
+    async def _watch(self) -> None:
+        await trio.sleep(self._limit)
+        self._bite(f"{self._limit:g} s of virtual time")
+
+    def before_task_step(self, task: trio.lowlevel.Task) -> None:  # noqa: ARG002 - Trio calls it by name
+        if self._verdict is None and time.monotonic() > self._end:
+            self._bite(f"{self._real_limit:g} s of real time")
+
+    def _bite(self, what: str) -> None:
+        if self._verdict is None:
+            waits = [f"  {place}" for place in waiting()] or ["  nobody waits in a file of yours"]
+            self._verdict = "\n".join((f"stuck: {what} have passed, and this is where the program waits:", *waits))
+            self._scope.cancel()
+
+
+def waiting() -> list[str]:
+    """Where each task waits, in the innermost line that is neither ours nor Python's nor of an installed package."""
+    root = trio.lowlevel.current_root_task()
+    places = [] if root is None else [_place(task) for task in _tasks_below(root)]
+    return [place for place in places if place is not None]
+
+
+def _tasks_below(task: trio.lowlevel.Task) -> list[trio.lowlevel.Task]:
+    children = [child for nursery in task.child_nurseries for child in nursery.child_tasks]
+    children.sort(key=lambda child: child._counter)  # noqa: SLF001 - the order of birth: sets have none
+    return [task, *(below for child in children for below in _tasks_below(child))]
+
+
+def _place(task: trio.lowlevel.Task) -> str | None:
+    place = None
+    for frame, line in task.iter_await_frames():
+        if _is_the_users(frame):
+            code = frame.f_code
+            source = linecache.getline(code.co_filename, line).strip()
+            place = f"{Path(code.co_filename).name}:{line} in {code.co_name}: {source}"
+    return place
+
+
+_NOT_THE_USERS = (
+    str(Path(__file__).parents[1]),
+    sysconfig.get_path("stdlib"),
+    sysconfig.get_path("purelib"),
+    sysconfig.get_path("platlib"),
+)
+
+
+def _is_the_users(frame: FrameType) -> bool:
+    name = frame.f_code.co_filename
+    return not name.startswith((*_NOT_THE_USERS, "<"))
