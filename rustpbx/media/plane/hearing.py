@@ -55,6 +55,8 @@ class Hearing:
         self._guard = guard
         self._attention = Attention(bank.slots, eject)
         self._listening = Listening(bank, counters, eject)
+        self._muted = np.zeros(bank.slots, np.bool_)
+        self._any_muted = False
         self._tick = 0
         self._now = 0.0
 
@@ -66,6 +68,12 @@ class Hearing:
     def tap(self, leg: Leg, tap: Tap) -> None:
         """Serve a new tap."""
         self._listening.add(leg, tap, self._tick)
+
+    def mute(self, slot: int, muted: bool) -> None:
+        """Nobody hears this leg, or everybody who listens does again."""
+        if self._muted[slot] != muted:
+            self._muted[slot] = muted
+            self._any_muted = bool(self._muted.any())
 
     def heard_at(self, slot: int) -> float:
         """When the frame of this tick was spoken: it arrived `delay` frames ago and began 20 ms before that."""
@@ -111,6 +119,8 @@ class Hearing:
         if not found.all():
             missing = slots[~found]
             pcm[~found] = stages.conceal(bank.kept[missing, (self._tick - 1) % KEPT], bank.misses[missing])
+        if self._any_muted:
+            pcm[self._muted[slots]] = 0
         if bank.surplus[slots].any():
             bank.power[slots] = stages.levels(pcm)
         bank.kept[slots, self._tick % KEPT] = pcm

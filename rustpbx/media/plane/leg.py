@@ -52,6 +52,7 @@ class Leg:
     source: Source | None = None
     taps: list[Tap] = attrs.field(factory=list)
     watch: Watch | None = None
+    muted: bool = False  # what is played on it is silence
     failed: bool = False
     dropped: int = 0
     strays: int = 0  # packets in a row outside the jitter ring

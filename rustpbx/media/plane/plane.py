@@ -193,6 +193,7 @@ class Plane:
         del self._by_slot[found.slot]
         self._ingress.remove(found)
         self._egress.remove(found)
+        self._hearing.mute(found.slot, False)
         found.failed = True  # whatever still holds the leg does nothing with it
         self._ports.close(found.rtp)
         self._ports.close(found.rtcp)
@@ -211,7 +212,7 @@ class Plane:
         there is no such leg.
         """
         found = self._find(leg)
-        source = Source(self._bank, found.slot, generation)
+        source = Source(self._bank, found.slot, generation, muted=found.muted)
         running = found.source
         if found.failed or (running is not None and not running.stopped and running.generation > generation):
             source.stop()
@@ -226,6 +227,19 @@ class Plane:
             source.stop()
             if found.source is source:
                 found.source = None
+
+    def mute(self, leg: str, *, heard: bool, played: bool) -> None:
+        """Make silence of what is heard on a leg, of what is played on it, or of both; False undoes it.
+
+        Raises `MediaError` if there is no such leg.
+        """
+        found = self._find(leg)
+        if found.failed:
+            return
+        self._hearing.mute(found.slot, heard)
+        found.muted = played
+        if found.source is not None:
+            found.source.mute(played)
 
     def tap(self, leg: str, *, seconds: float = 0.1, capacity: int = 50) -> Tap:
         """Listen to a leg in blocks of `seconds`: `with plane.tap(leg) as tap`, then read `tap.blocks`.

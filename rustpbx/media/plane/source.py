@@ -1,7 +1,8 @@
 """`Source`: the audio that one leg plays, written in any sizes, sent in 20 ms frames.
 
 500 ms of it wait in the bank's playout ring, from which the tick sends; up to 10 s more wait in a spool here, filled by
-`write`, which waits while the spool is full.
+`write`, which waits while the spool is full. The tick knows nothing of pause and mute: a paused source shows it an
+empty ring, a muted one a ring of silence.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from rustpbx.errors import IllegalStepError, MediaError
 from rustpbx.media.events import Pcm
 from rustpbx.media.plane import stages
 from rustpbx.media.plane.bank import PLAYOUT, Bank
-from rustpbx.media.plane.stages import FRAME
+from rustpbx.media.plane.stages import FRAME, Samples
 
 SPOOL = 10 * 8000
 """Samples that wait outside the ring: 10 s, 160 KB a leg at most. When it is full, `write` waits."""
@@ -29,7 +30,7 @@ class Source:
 
     rate = 8000
 
-    def __init__(self, bank: Bank, slot: int, generation: int) -> None:
+    def __init__(self, bank: Bank, slot: int, generation: int, *, muted: bool = False) -> None:
         self.generation = generation
         self._bank = bank
         self._slot = slot
@@ -39,6 +40,9 @@ class Source:
         self._final_played = 0
         self._finished = False
         self._stopped = False
+        self._held: int | None = None  # frames in the ring that the tick does not see: paused
+        self._unheard: Samples | None = np.zeros((PLAYOUT, FRAME), np.int16) if muted else None
+        self._dry: trio.Event | None = None
         self._ended = trio.Event()
         self._room = trio.Event()
 
@@ -46,6 +50,11 @@ class Source:
     def stopped(self) -> bool:
         """Whether nothing of it will be sent any more."""
         return self._stopped
+
+    @property
+    def paused(self) -> bool:
+        """Whether it is held where it is."""
+        return self._held is not None
 
     @property
     def written(self) -> int:
@@ -101,8 +110,11 @@ class Source:
         bank, slot = self._bank, self._slot
         surplus = max(0, self._written - at * self.rate // 1000)
         if surplus > self._spooled:
-            frames = min((surplus - self._spooled) // FRAME, int(bank.playout_count[slot]))
-            bank.playout_count[slot] -= frames
+            frames = min((surplus - self._spooled) // FRAME, int(bank.playout_count[slot]) + (self._held or 0))
+            if self._held is None:
+                bank.playout_count[slot] -= frames
+            else:
+                self._held -= frames
             self._written -= frames * FRAME
             surplus = self._spooled
         kept = self._spooled - surplus
@@ -115,43 +127,107 @@ class Source:
         self._room.set()
         self.finish()
 
+    def pause(self) -> None:
+        """Send nothing from the next tick on, and lose nothing; what is written meanwhile waits behind. Idempotent."""
+        if self._stopped or self.paused:
+            return
+        bank, slot = self._bank, self._slot
+        self._held = int(bank.playout_count[slot])
+        bank.playout_count[slot] = 0
+        bank.spooled[slot] = bank.closing[slot] = False
+
+    def resume(self) -> None:
+        """Go on where `pause` held."""
+        if self._stopped or self._held is None:
+            return
+        self._bank.playout_count[self._slot], self._held = self._held, None
+        self.refill()
+
+    def mute(self, muted: bool) -> None:
+        """Send silence in place of what is played, while its time goes on; or send it again."""
+        if self._stopped or muted == (self._unheard is not None):
+            return
+        bank, slot = self._bank, self._slot
+        law = stages.LAWS[bank.law_out[slot]]
+        if self._unheard is None:
+            self._unheard = law.decode(bank.playout[slot])
+            bank.playout[slot] = bank.silence_code(slot)
+        else:
+            bank.playout[slot] = law.encode(self._unheard)
+            self._unheard = None
+
     async def ended(self) -> None:
         """Wait until the last frame is sent, or the source is stopped."""
         await self._ended.wait()
 
+    async def dry(self) -> None:
+        """Wait until all that was written has been sent (a part of a frame is filled up), or the source is stopped.
+
+        A paused source does not run dry.
+        """
+        if self._dry is None:
+            self._dry = trio.Event()
+        dry = self._dry
+        self.refill()
+        await dry.wait()
+
     # -- for the plane
 
     def refill(self) -> None:
-        """Move whole frames from the spool into the ring as far as both allow."""
-        if self._stopped:
+        """Move whole frames from the spool into the ring as far as both allow, and tell whoever waits for the end."""
+        if self._stopped or self.paused:
             return
         bank, slot = self._bank, self._slot
+        silent = not bank.playout_count[slot] and not bank.unsent[slot]
+        if silent and self._dry is not None and 0 < self._spooled < FRAME:
+            self._fill_up()
         frames = min(PLAYOUT - int(bank.playout_count[slot]), self._spooled // FRAME)
         if frames > 0:
-            law = stages.LAWS[bank.law_out[slot]]
-            ring, new = bank.playout[slot], law.encode(self._cut(frames * FRAME)).reshape(frames, FRAME)
-            start = int(bank.playout_head[slot] + bank.playout_count[slot]) % PLAYOUT
-            fitting = min(frames, PLAYOUT - start)
-            ring[start : start + fitting] = new[:fitting]
-            ring[: frames - fitting] = new[fitting:]
-            bank.playout_count[slot] += frames
+            self._push(frames)
             self._room.set()
         bank.spooled[slot] = self._spooled >= FRAME
-        bank.closing[slot] = self._finished and self._spooled == 0
+        # The tick looks here again once the ring is empty.
+        bank.closing[slot] = self._spooled < FRAME and (self._finished or self._dry is not None)
         if bank.closing[slot] and not bank.playout_count[slot] and not bank.unsent[slot]:
-            self.drained()
+            self._drained()
 
-    def drained(self) -> None:
-        """The last frame has been sent."""
+    def _push(self, frames: int) -> None:
+        bank, slot = self._bank, self._slot
+        new = self._cut(frames * FRAME).reshape(frames, FRAME)
+        start = int(bank.playout_head[slot] + bank.playout_count[slot]) % PLAYOUT
+        fitting = min(frames, PLAYOUT - start)
+        if self._unheard is None:
+            ring, codes = bank.playout[slot], stages.LAWS[bank.law_out[slot]].encode(new)
+            ring[start : start + fitting] = codes[:fitting]
+            ring[: frames - fitting] = codes[fitting:]
+        else:
+            self._unheard[start : start + fitting] = new[:fitting]
+            self._unheard[: frames - fitting] = new[fitting:]
+            bank.playout[slot] = bank.silence_code(slot)
+        bank.playout_count[slot] += frames
+
+    def _fill_up(self) -> None:
+        """The part of a frame that is left becomes one, with silence."""
+        short = FRAME - self._spooled % FRAME
+        self._spool.append(np.zeros(short, np.int16))
+        self._spooled += short
+        self._written += short
+
+    def _drained(self) -> None:
+        """Everything has been sent."""
         self._bank.closing[self._slot] = False
-        self._ended.set()
+        if self._dry is not None:
+            self._dry.set()
+            self._dry = None
+        if self._finished:
+            self._ended.set()
 
     def stop(self) -> None:
         """Send nothing more of it, not even what is half in a packet; idempotent."""
         if self._stopped:
             return
         self._final_played = self.played
-        self._stopped = True
+        self._stopped, self._held = True, None
         bank, slot = self._bank, self._slot
         bank.playout_count[slot] = 0
         bank.spooled[slot] = bank.closing[slot] = False
@@ -162,6 +238,8 @@ class Source:
         self._spooled = 0
         self._room.set()
         self._ended.set()
+        if self._dry is not None:
+            self._dry.set()
 
     def _cut(self, samples: int) -> Pcm:
         """Take exactly `samples` from the spool."""
