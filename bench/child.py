@@ -38,19 +38,27 @@ class Child:
             self._process.wait()
         _pipe(self._process.stdout).close()
 
-    def tell(self, line: str) -> dict[str, Any]:
-        """Send a line, wait for the answer. Raises RuntimeError if the process has died."""
+    def hello(self) -> dict[str, Any]:
+        """The line of JSON that it prints by itself. Raises RuntimeError if the process has died."""
+        reply = _pipe(self._process.stdout).readline()
+        if not reply:
+            raise RuntimeError(f"{' '.join(self._command)} has died")
+        answer: dict[str, Any] = json.loads(reply)
+        return answer
+
+    def say(self, line: str) -> None:
+        """Send a line that nothing answers. Raises RuntimeError if the process has died."""
         pipe = _pipe(self._process.stdin)
         try:
             pipe.write(line + "\n")
             pipe.flush()
         except BrokenPipeError:
             raise RuntimeError(f"{' '.join(self._command)} has died") from None
-        reply = _pipe(self._process.stdout).readline()
-        if not reply:
-            raise RuntimeError(f"{' '.join(self._command)} has died")
-        answer: dict[str, Any] = json.loads(reply)
-        return answer
+
+    def tell(self, line: str) -> dict[str, Any]:
+        """Send a line, wait for the answer. Raises RuntimeError if the process has died."""
+        self.say(line)
+        return self.hello()
 
     def ask(self, **question: object) -> dict[str, Any]:
         """`tell` for processes that are asked in JSON."""

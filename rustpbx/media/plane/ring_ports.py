@@ -35,6 +35,8 @@ NAME = 28
 PAYLOAD = OUT + NAME
 BUFFER = 2048
 KNOWN_SOURCES = 4096
+HANDLES = 4096
+"""File descriptors that there is room for at first."""
 
 _REGISTER_PBUF_RING = 22
 _OP_RECVMSG, _OP_ASYNC_CANCEL, _OP_SEND = 10, 14, 26
@@ -52,9 +54,9 @@ class RingPorts:
     def __init__(self) -> None:
         self._ring = Ring(REQUESTS, COMPLETIONS)
         self._sockets: dict[int, socket.socket] = {}
-        self._serials: dict[int, int] = {}
+        self._serial_of = np.zeros(HANDLES, np.uint64)
         self._serial = 0
-        self._sources: dict[bytes, Address] = {}
+        self._sources: dict[int | bytes, Address] = {}
         self._planned: Sequence[Parcel] = ()
         self._plan: Array = np.zeros(0, SQE)
         self._plan_names: list[Array] = []
@@ -76,9 +78,11 @@ class RingPorts:
         """Bind `port` on the IP literal `host` and return its handle. Raises OSError if it is in use."""
         sock = bound_socket(host, port)
         handle = sock.fileno()
-        self._serial = (self._serial + 1) & 0xFFFFFF
+        self._serial = self._serial % 0xFFFFFF + 1  # never 0, which is that of a closed one
+        if handle >= self._serial_of.size:
+            self._serial_of = np.concatenate([self._serial_of, np.zeros(handle, np.uint64)])
         self._sockets[handle] = sock
-        self._serials[handle] = self._serial
+        self._serial_of[handle] = self._serial
         self._arm([handle])
         return handle
 
@@ -87,7 +91,7 @@ class RingPorts:
         sock = self._sockets.pop(handle, None)
         if sock is None:
             return
-        del self._serials[handle]
+        self._serial_of[handle] = 0
         self._planned = ()
         cancel = np.zeros(1, SQE)
         cancel["opcode"], cancel["fd"], cancel["op_flags"] = _OP_ASYNC_CANCEL, handle, _CANCEL_ALL_OF_FD
@@ -108,7 +112,9 @@ class RingPorts:
         requests["opcode"], requests["flags"], requests["ioprio"] = _OP_RECVMSG, _BUFFER_SELECT, _MULTISHOT
         requests["fd"] = handles
         requests["addr"], requests["len"] = self._message.ctypes.data, 1
-        requests["user_data"] = [_RECEIVE << 56 | self._serials[handle] << 32 | handle for handle in handles]
+        serials = self._serial_of[handles].tolist()
+        marks = zip(handles, serials, strict=True)
+        requests["user_data"] = [_RECEIVE << 56 | serial << 32 | handle for handle, serial in marks]
         self._ring.submit(requests)
 
     def name(self, handle: int) -> Address:
@@ -126,9 +132,7 @@ class RingPorts:
         else:
             self._ring.process()
         self._reap()
-        received: list[Datagram] = []
-        for done in self._done:
-            self._read(done, received)
+        received = [datagram for done in self._done for datagram in self._read(done)]
         self._done.clear()
         return received
 
@@ -147,37 +151,35 @@ class RingPorts:
         if packets.size:
             self._done.append(packets)
 
-    def _read(self, done: Array, received: list[Datagram]) -> None:
-        keys = (done["user_data"] & np.uint64(0xFFFFFFFFFFFFFF)).tolist()
-        rows = (done["flags"] >> 16).tolist()
-        flags = done["flags"].tolist()
-        buffers = done["flags"] >> 16
-        names = self._memory[buffers, OUT : OUT + NAME].tobytes()
-        for at, (key, row, flag, result) in enumerate(zip(keys, rows, flags, done["res"].tolist(), strict=True)):
-            handle = key & 0xFFFFFFFF
-            known = self._serials.get(handle) == key >> 32
-            if known and not flag & _MORE:
-                self._lapsed.append(handle)  # out of buffers, or an ICMP error of something we sent: armed again
-            if not flag & _HAS_BUFFER:
-                continue
-            self._used.append(row)
-            if known and result >= PAYLOAD:
-                source = self._source(names[at * NAME : (at + 1) * NAME])
-                received.append((handle, row, min(result - PAYLOAD, PACKET), source))
+    def _read(self, done: Array) -> list[Datagram]:
+        handles = (done["user_data"] & np.uint64(0xFFFFFFFF)).astype(np.intp)
+        flags, rows = done["flags"], done["flags"] >> 16
+        ours = self._serial_of[handles] == (done["user_data"] >> np.uint64(32)) & np.uint64(0xFFFFFF)
+        ended = ours & (flags & _MORE == 0)
+        if ended.any():  # out of buffers, or an ICMP error of something we sent: armed again
+            self._lapsed += handles[ended].tolist()
+        held = flags & _HAS_BUFFER != 0
+        self._used += rows[held].tolist()
+        good = held & ours & (done["res"] >= PAYLOAD)
+        if not good.all():
+            handles, rows, done = handles[good], rows[good], done[good]
+        sizes = np.minimum(done["res"] - PAYLOAD, PACKET)
+        return list(zip(handles.tolist(), rows.tolist(), sizes.tolist(), self._sources_of(rows), strict=True))
 
-    def _source(self, name: bytes) -> Address:
-        """An address out of `struct sockaddr_in` or `sockaddr_in6`."""
-        source = self._sources.get(name)
-        if source is None:
-            if len(self._sources) >= KNOWN_SOURCES:
-                self._sources.clear()
-            port = int.from_bytes(name[2:4], "big")
-            if int.from_bytes(name[:2], sys.byteorder) == socket.AF_INET:
-                source = (socket.inet_ntop(socket.AF_INET, name[4:8]), port)
-            else:
-                source = (socket.inet_ntop(socket.AF_INET6, name[8:24]), port)
-            self._sources[name] = source
-        return source
+    def _sources_of(self, rows: Array) -> list[Address]:
+        """Where the packets in these buffers come from."""
+        names = self._memory[rows, OUT : OUT + NAME]
+        # Family, port and IPv4 address are the first eight bytes; an IPv6 address needs all.
+        keys: list[int | bytes] = names[:, :8].copy().view(np.uint64)[:, 0].tolist()
+        for index in np.flatnonzero(names[:, 0] != socket.AF_INET).tolist():
+            keys[index] = names[index].tobytes()
+        known = self._sources
+        sources = list(map(known.get, keys))
+        if None in sources:
+            if len(known) > KNOWN_SOURCES:
+                known.clear()
+            sources = [known.setdefault(key, _address(names[n].tobytes())) for n, key in enumerate(keys)]
+        return sources  # type: ignore[return-value]  # what was None has been replaced
 
     def _give(self, buffers: Array) -> None:
         """Let the kernel use these buffers again."""
@@ -237,6 +239,14 @@ def _message_header() -> Array:
     header = np.zeros(7, np.uint64)
     header[1] = NAME
     return header
+
+
+def _address(name: bytes) -> Address:
+    """An address out of `struct sockaddr_in` or `sockaddr_in6`."""
+    port = int.from_bytes(name[2:4], "big")
+    if int.from_bytes(name[:2], sys.byteorder) == socket.AF_INET:
+        return socket.inet_ntop(socket.AF_INET, name[4:8]), port
+    return socket.inet_ntop(socket.AF_INET6, name[8:24]), port
 
 
 def _socket_name(address: Address) -> Array:

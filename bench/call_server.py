@@ -1,0 +1,57 @@
+"""The measured side of signalling: a whole server. Its agents are within it, or behind a webhook in another process.
+
+    python -m bench.call_server [WEBHOOK_URL]
+
+Prints one line of JSON with its ports, and serves until its input closes.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import random
+import socket
+import sys
+
+import trio
+
+from bench.ports import free_port
+from rustpbx.app import Outside, open_server
+from rustpbx.media.plane.port import real_ports
+from rustpbx.settings import Config, HandlerConfig, UaConfig
+from rustpbx.shell.clock import TrioClock
+from rustpbx.shell.network import RealNetwork
+from rustpbx.shell.offload import InlineOffload
+
+MOST_CALLS = 5000
+
+
+def _config(webhook: str | None) -> Config:
+    handler = HandlerConfig(type="webhook", urls=(webhook,)) if webhook is not None else None
+    return Config(
+        http_addr=("127.0.0.1", 0),
+        ua=UaConfig(addr="127.0.0.1", udp_port=free_port(socket.SOCK_DGRAM), handler=handler),
+        rtp_start_port=20000,
+        rtp_end_port=60000,
+        max_calls=MOST_CALLS,
+        media_cache_path="",
+    )
+
+
+async def main() -> None:
+    """Serve until the pipe closes."""
+    webhook = sys.argv[1] if len(sys.argv) > 1 else None
+    ports = real_ports()
+    outside = Outside(
+        network=RealNetwork(), ports=ports, offload=InlineOffload(), clock=TrioClock(), rng=random.Random(1)
+    )
+    async with trio.open_nursery() as nursery, open_server(_config(webhook), outside) as server:
+        print(json.dumps({"sip": server.sip and server.sip[1], "http": server.http[1]}), flush=True)
+        gc.freeze()
+        await trio.to_thread.run_sync(sys.stdin.readline)
+        nursery.cancel_scope.cancel()
+    ports.shutdown()
+
+
+if __name__ == "__main__":
+    trio.run(main)
