@@ -6,7 +6,7 @@ nothing is left. Errors are `SpeechError`; anything else is a bug.
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import attrs
 import trio
@@ -35,15 +35,21 @@ class SpeechChunk:
 
 
 @attrs.frozen(kw_only=True)
-class Utterance:
-    """One thing to say. `speed` 1.0 is normal, `volume` 0..10 with 5 normal, `rate` the wanted sample rate in Hz."""
+class Voice:
+    """How something is said: at `rate` Hz, `speed` 1.0 is normal, `volume` 0..10 with 5 normal."""
 
-    text: str
     rate: int
     speaker: str | None = None
     speed: float = 1.0
     volume: int = 5
     emotion: str | None = None
+
+
+@attrs.frozen(kw_only=True)
+class Utterance(Voice):
+    """One thing to say, and how."""
+
+    text: str
 
 
 class Recognizer(Protocol):
@@ -61,4 +67,22 @@ class Synthesizer(Protocol):
 
     async def synthesize(self, utterance: Utterance, audio: trio.MemorySendChannel[SpeechChunk]) -> None:
         """Say one utterance: send its chunks in order and return when the last one is sent."""
+        ...
+
+
+@runtime_checkable
+class StreamingSynthesizer(Protocol):
+    """Text to speech for one call, from a text that is still being written.
+
+    A service may have this beside `synthesize`. For one that has not, `rustpbx.speech.streaming` does it.
+    """
+
+    async def stream(
+        self, texts: trio.MemoryReceiveChannel[str], voice: Voice, audio: trio.MemorySendChannel[SpeechChunk]
+    ) -> None:
+        """Say the pieces of one text as they come: return when their channel has closed and the last chunk is sent.
+
+        A piece may begin and end anywhere. Words are not kept back until the next piece: it may be long in coming.
+        A chunk's `mark` is an index into all pieces joined.
+        """
         ...

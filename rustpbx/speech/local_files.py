@@ -13,6 +13,11 @@ PACKAGES = ("onnxruntime", "moonshine_cpp", "hibari")
 NOT_INSTALLED = "local speech is not installed: pip install 'rustpbx[local]'"
 
 
+def installed() -> bool:
+    """Whether the packages of the `local` extra are there. Imports nothing."""
+    return all(importlib.util.find_spec(name) is not None for name in PACKAGES)
+
+
 def check_installed() -> None:
     """Raise `SpeechError` saying what to install if a package of the `local` extra is missing. Imports nothing."""
     missing = [name for name in PACKAGES if importlib.util.find_spec(name) is None]

@@ -17,7 +17,9 @@ from rustpbx.errors import SpeechError
 from rustpbx.shell.network import Network
 from rustpbx.shell.offload import Offload
 from rustpbx.speech import local
-from rustpbx.speech.base import Recognizer, Synthesizer
+from rustpbx.speech.base import Recognizer, StreamingSynthesizer, Synthesizer
+from rustpbx.speech.local_files import installed
+from rustpbx.speech.streaming import SentenceBySentence
 
 LOCAL = "local"
 
@@ -42,7 +44,7 @@ class RecognizerOptions:
 
 @attrs.frozen(kw_only=True)
 class SynthesizerOptions:
-    """Who speaks. What belongs to one utterance (speaker, speed, volume, rate) is in `Utterance`."""
+    """Who speaks. What belongs to one utterance (speaker, speed, volume, rate) is in `Voice`."""
 
     provider: str | None = None
     codec: str = "pcm"
@@ -119,6 +121,17 @@ def make_recognizer(options: RecognizerOptions, services: SpeechServices) -> Rec
 def make_synthesizer(options: SynthesizerOptions, services: SpeechServices) -> Synthesizer:
     """The synthesizer for one call. Raises `SpeechError` for a provider that is unknown, or not installed."""
     return _find(_synthesizers, options.provider)(options, services)
+
+
+def make_streaming_synthesizer(options: SynthesizerOptions, services: SpeechServices) -> StreamingSynthesizer:
+    """As `make_synthesizer`, for incremental text: a service that takes only whole texts gets sentences."""
+    synthesizer = make_synthesizer(options, services)
+    return synthesizer if isinstance(synthesizer, StreamingSynthesizer) else SentenceBySentence(synthesizer)
+
+
+def has_default_voice() -> bool:
+    """Whether anything speaks where no provider is named: the embedded synthesizer, if it is installed, or another."""
+    return _synthesizers.get(LOCAL) is not _local_synthesizer or installed()
 
 
 def _find(factories: Mapping[str, FactoryT], provider: str | None) -> FactoryT:
