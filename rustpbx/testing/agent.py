@@ -64,6 +64,15 @@ class Agent:
         self._found = 0
         self._plays = 0
 
+    def __repr__(self) -> str:
+        return f"<agent: {self.tells()}>"
+
+    def tells(self) -> str:
+        """What it heard and which events it got, in a line."""
+        if self._socket is None:
+            return "no call"
+        return f"heard {quoted(self.heard)}, events: {', '.join(self.names) or 'none'}"
+
     # -- the socket ---------------------------------------------------------------------------------------------
 
     @property

@@ -18,6 +18,7 @@ import trio
 
 from rustpbx.errors import MediaError, RustpbxError
 from rustpbx.media.events import Direction, Pcm
+from rustpbx.sip import events as sip
 from rustpbx.testing.line import RATE, AudioLine, Heard, Spoken
 from rustpbx.testing.phone import CallRefusedError, Ending, Phone, PhoneCall, State
 from rustpbx.testing.script import PATIENCE, ScriptError, find, quoted
@@ -94,6 +95,16 @@ class Handset:
         self._call: PhoneCall | None = None
         self._ear: LineEar | None = None
         self._found = 0
+
+    def __repr__(self) -> str:
+        return f"<{self.name}: {self.tells()}>"
+
+    def tells(self) -> str:
+        """Where its call stands and what it heard, in a line."""
+        if self._call is None:
+            return "no call"
+        state = self._call.state.value if self._call.ending is None else _how(self._call.ending)
+        return f"{state}, heard {quoted(self.heard)}"
 
     @property
     def phone(self) -> Phone:
@@ -213,7 +224,7 @@ class Handset:
             return await self.call.say(pcm)
         except MediaError:
             ending = self.call.ending
-            why = "the call is over" if ending is None else self._why_over(ending)
+            why = "its call is over" if ending is None else self._why_over(ending)
             raise ScriptError(f"the {self.name} could not finish saying {what}: {why}") from None
 
     async def _talking(self, within: float) -> None:
@@ -236,8 +247,20 @@ class Handset:
         raise ScriptError(f"nobody answered the {self.name} within {within:g} s")
 
     def _why_over(self, ending: Ending) -> str:
-        who = f"the {self.name} itself" if ending.by_us else f"the other side ({type(ending.cause).__name__})"
-        return f"{who} ended the call at {ending.at:.1f} s; {self._so_far()}"
+        return f"its call is over ({_how(ending)}); {self._so_far()}"
 
     def _so_far(self) -> str:
         return f"the {self.name} heard {quoted(self.heard)}"
+
+
+def _how(ending: Ending) -> str:
+    """How a call ended, in words."""
+    if isinstance(ending.cause, sip.CallRefused):
+        how = f"refused with {ending.cause.status} {ending.cause.reason}"
+    elif isinstance(ending.cause, sip.ByeReceived):
+        how = "hung up by the other side"
+    elif isinstance(ending.cause, sip.CallCancelled):
+        how = "cancelled by the other side"
+    else:
+        how = "hung up by itself" if ending.by_us else "lost"
+    return f"{how} at {ending.at:.1f} s"

@@ -6,7 +6,7 @@ import linecache
 import random
 import sysconfig
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
 from types import FrameType
 from typing import TypeVar
@@ -28,17 +28,18 @@ def run_virtual(
     seed: int = 0,
     limit: float = 3600.0,
     real_limit: float = float("inf"),
+    explain: Callable[[], Iterable[str]] = tuple,
 ) -> T:
     """Run `async_fn(*args)` to its end under an autojump `MockClock` and return what it returns.
 
     The same `seed` gives the same order of tasks, and the same numbers of the module `random`. Raises `StuckError`
     when `limit` virtual seconds have passed, or `real_limit` real ones: a call that never ends shows as a failure, not
     as a hang. Only in-memory networks and inline offloads may take part; a real socket or thread would be outrun by
-    the clock.
+    the clock. `explain` may add lines to the error.
     """
     before = random.getstate()
     random.seed(seed)
-    caps = _Caps(limit, real_limit)
+    caps = _Caps(limit, real_limit, explain)
     try:
         return trio.run(caps.run, async_fn, args, seed, clock=MockClock(autojump_threshold=0), instruments=[caps])
     finally:
@@ -47,7 +48,7 @@ def run_virtual(
 
 def run_real(async_fn: Callable[..., Awaitable[T]], *args: object, seed: int = 0, limit: float = 3600.0) -> T:
     """Run `async_fn(*args)` on the real clock: for programs with real sockets. Raises `StuckError` as `run_virtual`."""
-    caps = _Caps(limit, limit)
+    caps = _Caps(limit, limit, tuple)
     return trio.run(caps.run, async_fn, args, seed, instruments=[caps])
 
 
@@ -60,8 +61,9 @@ def seed_scheduler(seed: int) -> None:
 class _Caps(trio.abc.Instrument):
     """Ends a run whose time is used up: virtual time by a task that sleeps, real time looked at in each step."""
 
-    def __init__(self, limit: float, real_limit: float) -> None:
+    def __init__(self, limit: float, real_limit: float, explain: Callable[[], Iterable[str]]) -> None:
         self._limit = limit
+        self._explain = explain
         self._real_limit = real_limit
         self._end = time.monotonic() + real_limit
         self._scope = trio.CancelScope()
@@ -84,8 +86,8 @@ class _Caps(trio.abc.Instrument):
 
     def _bite(self, what: str) -> None:
         if self._verdict is None:
-            waits = [f"  {place}" for place in waiting()] or ["  nobody waits in a file of yours"]
-            self._verdict = "\n".join((f"stuck: {what} have passed, and this is where the program waits:", *waits))
+            waits = [*waiting(), *self._explain()] or ["nobody waits in a file of yours"]
+            self._verdict = "\n  ".join((f"stuck: {what} have passed, and this is where it waits:", *waits))
             self._scope.cancel()
 
 
