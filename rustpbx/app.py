@@ -1,30 +1,37 @@
 """The composition root: the only module that knows every part, and wires them.
 
-`open_server` builds a server over the four injected protocols (`Outside`); `run_server` is `python -m rustpbx`.
+`open_server` builds a server over the four injected protocols (`Outside`); `serve` is that with the real ones, for
+programs that embed it; `run_server` is `python -m rustpbx`.
 """
 
 from __future__ import annotations
 
 import logging
+import os
 import random
 import signal
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from functools import partial
 
 import attrs
 import trio
 
 from rustpbx import __version__
+from rustpbx.config import merge_config
 from rustpbx.control.access import Access
 from rustpbx.control.server import DEFAULT_ICE_SERVERS, HttpConfig, Sockets, serve_http
 from rustpbx.control.webhook import Webhook
 from rustpbx.core import Address
-from rustpbx.errors import RustpbxError, SpeechError
+from rustpbx.embed.call import Call
+from rustpbx.embed.door import Calls, Door, Handler, answer_each
+from rustpbx.errors import LocalError, RustpbxError, SpeechError
 from rustpbx.media.fetch import Fetcher
 from rustpbx.media.plane.plane import Plane, PlaneConfig
 from rustpbx.media.plane.port import Ports, real_ports
 from rustpbx.outbound import OutboundPolicy, open_client, open_guarded_client
+from rustpbx.session.options import CallType
+from rustpbx.session.params import DEFAULT_SERVER_SIDE_TRACK, SessionParams
 from rustpbx.session.shell.registry import Registry
 from rustpbx.session.shell.services import Services
 from rustpbx.settings import Config, IceServer, UaConfig
@@ -72,28 +79,62 @@ class Server:
     """A running server and where it listens. `sip` is None without a user agent."""
 
     config: Config
-    http: Address
     sip: Address | None
     registry: Registry
     plane: Plane
     stack: Stack | None
+    _http: Address | None
+    _door: Door
+
+    @property
+    def http(self) -> Address:
+        """Where agents connect. Raises `LocalError` if this server has no HTTP side."""
+        if self._http is None:
+            raise LocalError("this server was opened without HTTP")
+        return self._http
+
+    def calls(self) -> Calls:
+        """The calls that come in from now on, claimed for this program: `async for call in server.calls()`."""
+        return self._door.listen()
+
+    def call(self, *, session_id: str | None = None, server_side_track: str = DEFAULT_SERVER_SIDE_TRACK) -> Call:
+        """A call to place: `async with server.call() as call: await call.invite(callee=...)`."""
+        params = SessionParams(
+            session_id=session_id,
+            call_type=CallType.SIP,
+            ping_interval=0,
+            server_side_track=server_side_track,
+            remote="embedded",
+        )
+        return Call(partial(self.registry.reserve, params))
+
+    async def each_call(self, handler: Handler) -> None:
+        """Run `handler(call)` for every call that comes in, each in a task of its own, until the server stops.
+
+        The call ends when its handler returns. A handler that raises is logged with its traceback; its call ends
+        (500 before the answer, BYE after it), and no other notices.
+        """
+        with self.calls() as calls:
+            await answer_each(calls, handler)
 
     async def shutdown(self, patience: float = GRACE) -> None:
         """Refuse new calls and end the running ones, each with its BYE and its `hangup` event."""
+        self._door.close()
         await self.registry.shutdown(patience)
 
 
 @asynccontextmanager
-async def open_server(config: Config, outside: Outside) -> AsyncIterator[Server]:
+async def open_server(config: Config, outside: Outside, *, http: bool = True) -> AsyncIterator[Server]:
     """Start every part; leaving the block ends the calls and stops all of them, in the order calls need.
 
-    Raises OSError, in an exception group as all that leaves a nursery, if an address cannot be bound.
+    Without `http` there is no HTTP side: no port, and agents only within this program. Raises OSError, in an
+    exception group as all that leaves a nursery, if an address cannot be bound.
     """
     async with AsyncExitStack() as exits, trio.open_nursery() as nursery:
         parts: trio.Nursery = await nursery.start(_hold_parts)
         agents = Sockets()
         try:
-            server = await _start(config, outside, parts, exits, agents)
+            server = await _start(config, outside, parts, exits, agents if http else None)
             try:
                 yield server
             finally:
@@ -107,7 +148,7 @@ async def open_server(config: Config, outside: Outside) -> AsyncIterator[Server]
 
 
 async def _start(
-    config: Config, outside: Outside, parts: trio.Nursery, exits: AsyncExitStack, agents: Sockets
+    config: Config, outside: Outside, parts: trio.Nursery, exits: AsyncExitStack, agents: Sockets | None
 ) -> Server:
     """Start the parts one after the other, each behind what it needs."""
     stack, sip = None, None
@@ -115,7 +156,7 @@ async def _start(
         stack = _stack(config, config.ua, outside)
         sip = await parts.start(stack.run)
     plane = Plane(outside.ports, outside.clock, _plane_config(config, outside), outside.rng)
-    services = await _services(config, outside, plane, stack, exits)
+    services, door = await _services(config, outside, plane, stack, exits)
     ua = config.ua or UaConfig()
     registry = Registry(
         services,
@@ -125,12 +166,15 @@ async def _start(
         ring_timeout=ua.ring_timeout,
         max_calls=config.max_calls,
     )
+    door.open(registry.reserve)
     await parts.start(registry.run)
     await parts.start(plane.run)
-    access = Access.from_config(config)
-    serve = partial(serve_http, sockets=agents)
-    http = await parts.start(serve, _http_config(config), outside.network, registry, access, outside.clock)
-    return Server(config=config, http=http, sip=sip, registry=registry, plane=plane, stack=stack)
+    http = None
+    if agents is not None:
+        access = Access.from_config(config)
+        serve_agents = partial(serve_http, sockets=agents)
+        http = await parts.start(serve_agents, _http_config(config), outside.network, registry, access, outside.clock)
+    return Server(config=config, http=http, sip=sip, registry=registry, plane=plane, stack=stack, door=door)
 
 
 async def _hold_parts(*, task_status: trio.TaskStatus[trio.Nursery]) -> None:
@@ -143,7 +187,7 @@ async def _hold_parts(*, task_status: trio.TaskStatus[trio.Nursery]) -> None:
 
 async def _services(
     config: Config, outside: Outside, plane: Plane, stack: Stack | None, exits: AsyncExitStack
-) -> Services:
+) -> tuple[Services, Door]:
     client = await exits.enter_async_context(open_client(outside.network))
     policy = OutboundPolicy(
         allow_private=config.outbound.allow_private,
@@ -153,15 +197,17 @@ async def _services(
     )
     guarded = await exits.enter_async_context(open_guarded_client(outside.network, policy))
     handler = config.ua.handler if config.ua else None
-    return Services(
+    door = Door(Webhook(client, handler, outside.clock, secret=handler.secret) if handler is not None else None)
+    services = Services(
         clock=outside.clock,
         network=outside.network,
         plane=plane,
         fetcher=Fetcher(guarded, outside.offload, config.media_cache_path or None, policy),
         speech=SpeechServices(offload=outside.offload, network=outside.network, client=client, guarded=guarded),
         stack=stack,
-        announcer=Webhook(client, handler, outside.clock, secret=handler.secret) if handler is not None else None,
+        announcer=door,
     )
+    return services, door
 
 
 def _stack(config: Config, ua: UaConfig, outside: Outside) -> Stack:
@@ -218,24 +264,86 @@ def _ice_server(server: IceServer) -> dict[str, object]:
     return attrs.asdict(server, filter=lambda _, value: value is not None)
 
 
+@contextmanager
+def _sole_error() -> Iterator[None]:
+    """A nursery wraps whatever leaves it in a group; the one exception of our caller's block stays what it was."""
+    try:
+        yield
+    except BaseExceptionGroup as group:
+        if len(group.exceptions) > 1:
+            raise
+        error = group.exceptions[0]
+    else:
+        return
+    raise error
+
+
+@asynccontextmanager
+async def real_outside() -> AsyncIterator[Outside]:
+    """The operating system's network, sockets and processes; leaving the block gives all of them back.
+
+    Worker processes (local speech, decoding) start with their first job.
+    """
+    ports = real_ports()
+    try:
+        with _sole_error():
+            async with open_workers(POOLS) as offload:
+                yield Outside(
+                    network=RealNetwork(),
+                    ports=ports,
+                    offload=offload,
+                    clock=TrioClock(),
+                    rng=random.Random(random.SystemRandom().getrandbits(128)),
+                )
+    finally:
+        ports.shutdown()
+
+
+@asynccontextmanager
+async def serve(
+    config: Config | str | os.PathLike[str] | None = None,
+    *,
+    outside: Outside | None = None,
+    http: bool = True,
+    warm_up: bool = False,
+    **keys: object,
+) -> AsyncIterator[Server]:
+    """A server for the length of a block, inside any Trio program.
+
+    `config` is a `Config`, or the path of a configuration file, or nothing. `keys` are those of `config.toml`, laid
+    over the file or the defaults (`udp_port=5070`, `ua={"addr": "127.0.0.1"}`); with a `Config` there are none.
+    Without `http` agents are only those of this program. `outside` is the real world, or virtual time
+    (`rustpbx.testing`). `warm_up` loads the embedded speech at once instead of with its first use.
+
+    Leaving the block, also by an exception or cancellation, ends all calls (BYE, `hangup`) and everything that was
+    started. Raises `ConfigError`, OSError if an address cannot be bound, and what the block raises as it is.
+    """
+    if isinstance(config, Config):
+        if keys:
+            raise TypeError(f"a Config is complete: use attrs.evolve for {', '.join(sorted(keys))}")
+        settings = config
+    else:
+        settings = merge_config(None if config is None else os.fspath(config), keys)
+    async with AsyncExitStack() as exits:
+        world = await exits.enter_async_context(real_outside()) if outside is None else outside
+        exits.enter_context(_sole_error())
+        server = await exits.enter_async_context(open_server(settings, world, http=http))
+        exits.enter_context(_sole_error())
+        nursery = await exits.enter_async_context(trio.open_nursery())
+        if warm_up and isinstance(world.offload, Workers):
+            nursery.start_soon(_warm_up, world.offload)
+        yield server
+        nursery.cancel_scope.cancel()
+
+
 async def run_server(config: Config) -> None:
     """Serve until SIGTERM or SIGINT; both end the calls first. Raises OSError if an address is taken."""
-    async with open_workers(POOLS) as offload, trio.open_nursery() as nursery:
-        outside = Outside(
-            network=RealNetwork(),
-            ports=real_ports(),
-            offload=offload,
-            clock=TrioClock(),
-            rng=random.Random(random.SystemRandom().getrandbits(128)),
-        )
-        with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
-            async with open_server(config, outside) as server:
-                _say_hello(server)
-                nursery.start_soon(_warm_up, offload)
-                async for received in signals:
-                    log.info("%s: ending the calls and stopping", signal.Signals(received).name)
-                    break
-        nursery.cancel_scope.cancel()
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        async with serve(config, warm_up=True) as server:
+            _say_hello(server)
+            async for received in signals:
+                log.info("%s: ending the calls and stopping", signal.Signals(received).name)
+                break
 
 
 async def _warm_up(workers: Workers) -> None:

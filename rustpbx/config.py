@@ -59,6 +59,7 @@ __all__ = [
     "is_loopback",
     "known_keys",
     "load_config",
+    "merge_config",
     "parse_config",
 ]
 
@@ -167,27 +168,53 @@ def load_config(path: str | None, environ: Mapping[str, str]) -> Config:
     """
     if path is None:
         return attrs.evolve(Config(), log_level=_level(environ))
+    return parse_config(_read(path), environ)
+
+
+def _read(path: str) -> str:
     try:
-        text = Path(path).read_text(encoding="utf-8")
+        return Path(path).read_text(encoding="utf-8")
     except OSError as error:
         raise ConfigErrors((ConfigError("", f"cannot read {path}: {error.strerror}"),)) from error
     except UnicodeDecodeError as error:
         raise ConfigErrors((ConfigError("", f"{path} is not UTF-8 text"),)) from error
-    return parse_config(text, environ)
 
 
 def parse_config(text: str, environ: Mapping[str, str] | None = None) -> Config:
     """`load_config` for the text of a file."""
+    return _configure(_parse(text), environ or {})
+
+
+def merge_config(path: str | None, keys: Mapping[str, Any]) -> Config:
+    """The file at `path` with `keys` laid over it, table by table; without a file, over the defaults.
+
+    The keys are those of the file (`udp_port` may stand at the top, too). Raises `ConfigErrors`.
+    """
+    raw: dict[str, Any] = {"ua": {}} if path is None else _parse(_read(path))
+    laid = dict(keys)
+    for table in (raw, laid):
+        _lift_ua(table)
+    for key, value in laid.items():
+        below = raw.get(key)
+        raw[key] = {**below, **value} if isinstance(below, dict) and isinstance(value, dict) else value
+    return _configure(raw, {})
+
+
+def _parse(text: str) -> dict[str, Any]:
     try:
-        raw = tomllib.loads(text)
+        return tomllib.loads(text)
     except RecursionError as error:
         raise ConfigErrors((ConfigError("", "not TOML that we take: nested too deeply"),)) from error
     except ValueError as error:  # TOMLDecodeError, or an integer of thousands of digits
         raise ConfigErrors((ConfigError("", f"not TOML: {error}"),)) from error
+
+
+def _configure(raw: dict[str, Any], environ: Mapping[str, str]) -> Config:
+    """What the keys and values of a file mean, checked."""
     ignored = [key for key in IGNORED if raw.pop(key, None) is not None]
     moved = _lift_ua(raw)
     try:
-        config: Config = _CONVERTER.structure({"ua": None, "log_level": _level(environ or {}), **raw}, Config)
+        config: Config = _CONVERTER.structure({"ua": None, "log_level": _level(environ), **raw}, Config)
     except cattrs.BaseValidationError as error:
         raise ConfigErrors(tuple(_errors(error, "", moved))) from None
     if config.recording:

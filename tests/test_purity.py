@@ -32,7 +32,7 @@ IMPURE = {
 """Modules that reach for the world: a core has none of them. `random` and `datetime` are judged by their use."""
 
 SHELLS = (
-    *("shell/", "sip/shell/", "session/shell/", "control/", "speech/", "testing/", "demo/"),
+    *("shell/", "sip/shell/", "session/shell/", "control/", "speech/", "embed/", "testing/", "demo/"),
     *("media/fetch.py", "media/plane/clock.py", "media/plane/port.py"),
     *("app.py", "__main__.py", "cli.py", "logs.py", "outbound.py", "worker.py"),
 )
@@ -62,6 +62,7 @@ LAYERS = {
     "media/": ("core", "errors", "machine", "shell", "media", "outbound"),
     "speech/": ("core", "errors", "machine", "shell", "media", "speech", "outbound"),
     "session/": ("core", "errors", "machine", "shell", "sip", "media", "speech", "session"),
+    "embed/": ("errors", "sip", "session", "embed"),
     "control/": ("core", "errors", "shell", "sip", "session", "control", "config", "values", "outbound"),
 }
 """Who may import whom. Not listed: the top (app, cli, demo, testing), which may import everything."""

@@ -14,7 +14,6 @@ import uuid
 from collections.abc import Mapping
 from typing import Protocol
 
-import attrs
 import httpx
 import trio
 
@@ -22,7 +21,6 @@ from rustpbx.control.wire import encode_json, rfc3339
 from rustpbx.errors import RustpbxError
 from rustpbx.shell.clock import Clock
 from rustpbx.sip.events import IncomingCall
-from rustpbx.sip.uri import Params, Uri
 from rustpbx.values import shown_url
 
 _LOG = logging.getLogger(__name__)
@@ -131,8 +129,8 @@ def announcement(call: IncomingCall, created_at: int) -> Mapping[str, object]:
     return {
         "dialogId": call.leg,
         "createdAt": rfc3339(created_at, "microseconds"),
-        "caller": _address(call.caller.uri),
-        "callee": _address(call.callee.uri),
+        "caller": str(call.caller.uri.bare()),
+        "callee": str(call.callee.uri.bare()),
         "event": "invite",
         "headers": list(call.headers),
         "offer": call.offer.decode(errors="replace"),
@@ -142,8 +140,3 @@ def announcement(call: IncomingCall, created_at: int) -> Mapping[str, object]:
 def signature(secret: bytes, timestamp: str, body: bytes) -> str:
     """The hex HMAC-SHA256 that proves a request to be ours."""
     return hmac.new(secret, timestamp.encode() + b"." + body, hashlib.sha256).hexdigest()
-
-
-def _address(uri: Uri) -> str:
-    """`sip:user@host`: the URI without its password, parameters and headers."""
-    return str(attrs.evolve(uri, password=None, params=Params(), headers=""))

@@ -94,6 +94,10 @@ class Uri:
         value = self.params.get("transport")
         return value.upper() if value else None
 
+    def bare(self) -> Uri:
+        """Who is meant, and nothing else: the URI without its password, parameters and headers."""
+        return attrs.evolve(self, password=None, params=NO_PARAMS, headers="")
+
     def __str__(self) -> str:
         if self.scheme == "tel":
             return f"tel:{self.user}{self.params}"

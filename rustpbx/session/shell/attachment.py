@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from typing import Protocol
 
 import trio
 
@@ -17,6 +18,18 @@ OUTBOX = 1000
 """Events that may wait for an agent that reads slowly; more, and it counts as lost."""
 
 
+class Watcher(Protocol):
+    """Sees what an agent is told at the moment it is told; its methods neither wait nor raise."""
+
+    def told(self, event: Event) -> None:
+        """`event` is about to be queued."""
+        ...
+
+    def closed(self, cause: str) -> None:
+        """No event comes any more: the call is over and owns nothing, or its agent is lost, for this `cause`."""
+        ...
+
+
 class Attachment:
     """One agent on one call. All methods are synchronous; `events` ends after `hangup`."""
 
@@ -25,6 +38,7 @@ class Attachment:
         self._deliver = deliver
         self._detach = detach
         self._live = True
+        self.watcher: Watcher | None = None
         self._send, self.events = trio.open_memory_channel[Event](OUTBOX)
 
     def upgraded(self) -> None:
@@ -54,6 +68,8 @@ class Attachment:
             self._send.close()
             self._detach()
             self._deliver(AgentGone(cause))
+            if self.watcher is not None:
+                self.watcher.closed(cause)
 
     def release(self) -> None:
         """The upgrade itself failed: give the id back."""
@@ -63,6 +79,8 @@ class Attachment:
 
     def tell(self, event: Event) -> None:
         """Queue an event; an agent whose queue is full has stopped reading and is lost."""
+        if self.watcher is not None:
+            self.watcher.told(event)
         try:
             self._send.send_nowait(event)
         except trio.WouldBlock:
@@ -74,3 +92,5 @@ class Attachment:
         """The last event is queued."""
         self._live = False
         self._send.close()
+        if self.watcher is not None:
+            self.watcher.closed("")

@@ -18,7 +18,7 @@ from rustpbx.session.effects import Effect, Input
 from rustpbx.session.params import SessionParams
 from rustpbx.session.shell.attachment import Attachment
 from rustpbx.session.shell.listening import listen
-from rustpbx.session.shell.services import Services
+from rustpbx.session.shell.services import Services, UnclaimedError
 from rustpbx.session.shell.track import FilePlayback, SpokenPlayback, Track
 from rustpbx.shell.drive import drive
 from rustpbx.sip.events import HangUp, IncomingCall, Refuse, SendInvite, Wish
@@ -183,13 +183,11 @@ class _Performer:
             self._task.deliver(effects.Broken(f"{type(problem).__name__}: {problem}"))
 
     async def _announce(self, call: IncomingCall) -> None:
-        announcer = self._services.announcer
-        if announcer is None:
-            self._task.deliver(effects.AnnounceFailed("No invite handler configured"))
-            return
         clock = self._services.clock
         try:
-            await announcer.announce(call, clock.wall(clock.now()))
+            await self._services.announcer.announce(call, clock.wall(clock.now()))
+        except UnclaimedError as problem:
+            self._task.deliver(effects.AnnounceFailed(str(problem)))
         except RustpbxError as problem:
             log.warning("call %s: nobody took it: %s", self._task.id, problem)
             self._task.deliver(effects.AnnounceFailed("webhook failed"))

@@ -6,6 +6,7 @@ from typing import Protocol
 
 import attrs
 
+from rustpbx.errors import RustpbxError
 from rustpbx.media.fetch import Fetcher
 from rustpbx.media.plane.plane import Plane
 from rustpbx.shell.clock import Clock
@@ -15,22 +16,29 @@ from rustpbx.sip.shell.stack import Stack
 from rustpbx.speech.registry import SpeechServices
 
 
+class UnclaimedError(RustpbxError):
+    """There is nobody to announce an incoming call to; the text tells the caller so."""
+
+
 class Announcer(Protocol):
-    """Tells somebody that a phone rings; the webhook of `rustpbx.control`."""
+    """Tells somebody that a phone rings: the program around the server, or its webhook."""
 
     async def announce(self, call: IncomingCall, created_at: int) -> None:
-        """Return once one receiver has taken it. Raises `RustpbxError` when none did."""
+        """Return once one receiver has taken it. Raises `RustpbxError` when none did, `UnclaimedError` without any.
+
+        Cancelled when the call ends meanwhile.
+        """
         ...
 
 
 @attrs.frozen(kw_only=True)
 class Services:
-    """One per server. `stack` and `announcer` are None where SIP or the webhook is not configured."""
+    """One per server. `stack` is None where SIP is not configured."""
 
     clock: Clock
     network: Network
     plane: Plane
     fetcher: Fetcher
     speech: SpeechServices
+    announcer: Announcer
     stack: Stack | None = None
-    announcer: Announcer | None = None

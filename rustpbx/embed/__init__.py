@@ -1,0 +1,1 @@
+"""The server inside another Trio program: calls as objects, commands as methods, events as an async iterator."""
