@@ -20,9 +20,8 @@ import trio_websocket
 
 from rustpbx.core import Address
 from rustpbx.shell.network import Network
-from rustpbx.testing.script import PATIENCE, ScriptError, find, quoted
+from rustpbx.testing.script import PATIENCE, ScriptError, find, joined, quoted
 from rustpbx.testing.speech import SCRIPTED
-from rustpbx.testing.voice import joined
 from rustpbx.testing.webhook import Webhook
 
 EVENT_PATIENCE = 180.0

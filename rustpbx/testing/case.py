@@ -6,18 +6,18 @@ import gc
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import attrs
 import trio
 
-from rustpbx.settings import Config
-from rustpbx.testing.house import AgentProgram, EmbeddedAgent, House, Plan, SocketAgent, server_config
-from rustpbx.testing.leftovers import LeftoverError
 from rustpbx.testing.run import StuckError, run_real, run_virtual
-from rustpbx.testing.script import ScriptError
-from rustpbx.testing.speech import EVERY_PROVIDER
-from rustpbx.testing.wire import Link
+from rustpbx.testing.script import LeftoverError, ScriptError
+
+if TYPE_CHECKING:  # a test without a house does not pay for the server's import
+    from rustpbx.settings import Config
+    from rustpbx.testing.house import AgentProgram, EmbeddedAgent, House, Plan, SocketAgent
+    from rustpbx.testing.wire import Link
 
 __all__ = ["Case", "LeftoverError", "Options", "ScriptError", "StuckError"]
 
@@ -33,8 +33,8 @@ class Options:
 
     `agent`, `program` and `embedded` are agents under test (see `rustpbx.testing.house`). `link` is the weather,
     `config` the server's configuration. `seed` replaces that of the run. `limit` is in seconds of virtual time,
-    `real_limit` in real ones. Speech services are scripted for `providers`. Without `check`, what the test leaves
-    behind is its own affair. With `real_time` the test runs on the real clock, and there is no house.
+    `real_limit` in real ones. Speech services are scripted for `providers` (None: for all). Without `check`, what the
+    test leaves behind is its own affair. With `real_time` the test runs on the real clock, and there is no house.
     """
 
     agent: SocketAgent | None = None
@@ -45,7 +45,7 @@ class Options:
     seed: int | None = None
     limit: float = 300.0
     real_limit: float = 60.0
-    providers: tuple[str, ...] = EVERY_PROVIDER
+    providers: tuple[str, ...] | None = None
     check: bool = True
     real_time: bool = False
 
@@ -61,10 +61,18 @@ class Options:
 
     def plan(self, seed: int) -> Plan:
         """The house that these options ask for."""
-        plan = Plan(seed=seed, link=self.link, providers=self.providers)
-        plan.config = self.config or server_config()
-        plan.agent, plan.program, plan.embedded = self.agent, self.program, self.embedded
-        return plan
+        from rustpbx.testing.house import Plan, server_config  # noqa: PLC0415 - see above
+        from rustpbx.testing.speech import EVERY_PROVIDER  # noqa: PLC0415 - see above
+
+        return Plan(
+            config=self.config or server_config(),
+            seed=seed,
+            link=self.link,
+            providers=EVERY_PROVIDER if self.providers is None else self.providers,
+            agent=self.agent,
+            program=self.program,
+            embedded=self.embedded,
+        )
 
 
 class Case:

@@ -27,10 +27,10 @@ from rustpbx.shell.clock import TrioClock
 from rustpbx.shell.offload import InlineOffload
 from rustpbx.testing.agent import Agent, connect_agent, open_socket
 from rustpbx.testing.handset import Handset
-from rustpbx.testing.leftovers import Belongings, LeftoverError, belongings, describe_call
+from rustpbx.testing.leftovers import Belongings, belongings, describe_call
 from rustpbx.testing.network import MemoryNetwork
 from rustpbx.testing.phone import Phone, open_phone
-from rustpbx.testing.script import ScriptError
+from rustpbx.testing.script import LeftoverError, ScriptError
 from rustpbx.testing.speech import SCRIPTED, ScriptedSpeech, ScriptedSynthesizer
 from rustpbx.testing.webhook import Webhook
 from rustpbx.testing.wire import Link, Wire, open_wire
@@ -259,11 +259,11 @@ async def open_house(
         yield house
 
 
-def outside_of(wire: Wire, seed: int = 0) -> Outside:
-    """What a server at `SERVER` reaches the world through."""
+def outside_of(wire: Wire, seed: int = 0, host: str = SERVER) -> Outside:
+    """What a server on `host` reaches the world through, in virtual time."""
     return Outside(
-        network=wire.host(SERVER),
-        ports=wire.ports(SERVER),
+        network=wire.host(host),
+        ports=wire.ports(host),
         offload=InlineOffload(),
         clock=TrioClock(EPOCH),
         rng=random.Random(seed),

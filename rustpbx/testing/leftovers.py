@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 import attrs
 import trio
@@ -11,14 +11,6 @@ from rustpbx.app import Server
 from rustpbx.core import Address
 from rustpbx.session.shell.call_task import CallTask
 from rustpbx.testing.wire import Wire
-
-
-class LeftoverError(AssertionError):
-    """A test ended and left something behind; the message names each thing."""
-
-    def __init__(self, left: Iterable[str]) -> None:
-        self.left = tuple(left)
-        super().__init__("\n".join(("the test is over, and this is left:", *(f"  {line}" for line in self.left))))
 
 
 @attrs.frozen(kw_only=True)

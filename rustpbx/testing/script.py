@@ -1,10 +1,12 @@
-"""What a test's script says and hears: how words are looked for, and the error of a script that was not met."""
+"""What a test's script says and hears: how words are looked for, and the errors of a script that was not met."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 
-from rustpbx.testing.voice import LOST, joined
+LOST = "\N{REPLACEMENT CHARACTER}"
+"""Stands in what was heard for each letter that was sent and lost."""
 
 PATIENCE = 30.0
 """Virtual seconds that a script waits for words or a call before it fails."""
@@ -15,6 +17,19 @@ TOLERANCE = 3
 
 class ScriptError(AssertionError):
     """The script of a test was not met, or asks for the impossible; the message says what happened instead."""
+
+
+class LeftoverError(AssertionError):
+    """A test ended and left something behind; the message names each thing."""
+
+    def __init__(self, left: Iterable[str]) -> None:
+        self.left = tuple(left)
+        super().__init__("\n".join(("the test is over, and this is left:", *(f"  {line}" for line in self.left))))
+
+
+def joined(texts: Iterable[str]) -> str:
+    """Phrases as one text, with single spaces between words."""
+    return " ".join(" ".join(texts).split())
 
 
 def find(heard: str, words: str, start: int = 0) -> int | None:

@@ -20,7 +20,8 @@ from rustpbx.errors import SpeechError
 from rustpbx.media.events import AudioBlock, Pcm
 from rustpbx.speech.base import SpeechChunk, Transcript, Utterance
 from rustpbx.speech.registry import NOT_YET, stand_in
-from rustpbx.testing.voice import PACE, Ear, joined, spoken
+from rustpbx.testing.script import joined
+from rustpbx.testing.voice import PACE, Ear, spoken
 
 CHUNK = 0.1  # seconds
 KEPT = 6000  # blocks of audio that a recognizer keeps: ten minutes

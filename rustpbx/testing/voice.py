@@ -9,19 +9,16 @@ for a voice. What was cut off in the middle reads as exactly the part that was p
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
 
 import attrs
 import numpy as np
 import numpy.typing as npt
 
 from rustpbx.media.events import Pcm
+from rustpbx.testing.script import joined
 
 PACE = 0.05
 """Seconds per byte of text: a little faster than people talk; any one packet of it may be lost."""
-
-LOST = "\N{REPLACEMENT CHARACTER}"
-"""Stands for each letter that was sent and not heard."""
 
 PAUSE = 0.2
 """Seconds without a voice after which what comes next is another phrase."""
@@ -53,16 +50,11 @@ def spoken(text: str, *, rate: int = 8000, pace: float = PACE, volume: int = 5, 
 
 
 def heard_text(pcm: Pcm, rate: int = 8000) -> str:
-    """The words in `pcm` (int16, mono, `rate` Hz): phrases joined by spaces, `LOST` for each letter that is missing."""
+    """The words in `pcm` (int16, mono, `rate` Hz): phrases joined by spaces, a missing letter as `script.LOST`."""
     ear = Ear(rate)
     ear.feed(pcm)
     ear.finish()
     return joined(phrase.text for phrase in ear.phrases)
-
-
-def joined(texts: Iterable[str]) -> str:
-    """Phrases as one text, with single spaces between words."""
-    return " ".join(" ".join(texts).split())
 
 
 def _clock(index: int) -> int:
@@ -88,7 +80,7 @@ class Phrase:
 
     @property
     def text(self) -> str:
-        """The words; letters of which a byte was lost, or is still to come, are `LOST`."""
+        """The words; letters of which a byte was lost, or is still to come, are `script.LOST`."""
         return self.data.decode(errors="replace")
 
 

@@ -13,8 +13,9 @@ from rustpbx.media.codec.g711 import LAWS
 from rustpbx.media.codec.resample import resample
 from rustpbx.media.events import Codec, Pcm
 from rustpbx.media.vad.detector import make_detector
+from rustpbx.testing.script import LOST, joined
 from rustpbx.testing.speech import tone
-from rustpbx.testing.voice import LOST, Ear, heard_text, joined, spoken
+from rustpbx.testing.voice import Ear, heard_text, spoken
 
 FRAME = 160
 TEXT = "Sixty-six letters, bookkeeper: aabbcc, 100 %, \u00fc\u00df, \u4f60\u597d!"
