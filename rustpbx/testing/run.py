@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import linecache
+import os
 import random
 import sysconfig
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import TypeVar
@@ -32,24 +34,36 @@ def run_virtual(
 ) -> T:
     """Run `async_fn(*args)` to its end under an autojump `MockClock` and return what it returns.
 
-    The same `seed` gives the same order of tasks, and the same numbers of the module `random`. Raises `StuckError`
-    when `limit` virtual seconds have passed, or `real_limit` real ones: a call that never ends shows as a failure, not
-    as a hang. Only in-memory networks and inline offloads may take part; a real socket or thread would be outrun by
-    the clock. `explain` may add lines to the error.
+    The same `seed` gives the same order of tasks, and the same numbers of `random`, `os.urandom` and so `uuid.uuid4`.
+    Raises `StuckError` when `limit` virtual seconds have passed, or `real_limit` real ones: a call that never ends
+    shows as a failure, not as a hang. Only in-memory networks and inline offloads may take part; a real socket or
+    thread would be outrun by the clock. `explain` may add lines to the error.
     """
-    before = random.getstate()
-    random.seed(seed)
     caps = _Caps(limit, real_limit, explain)
-    try:
+    with seeded(seed):
         return trio.run(caps.run, async_fn, args, seed, clock=MockClock(autojump_threshold=0), instruments=[caps])
-    finally:
-        random.setstate(before)
 
 
 def run_real(async_fn: Callable[..., Awaitable[T]], *args: object, seed: int = 0, limit: float = 3600.0) -> T:
     """Run `async_fn(*args)` on the real clock: for programs with real sockets. Raises `StuckError` as `run_virtual`."""
     caps = _Caps(limit, limit, tuple)
     return trio.run(caps.run, async_fn, args, seed, instruments=[caps])
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """For the length of a block, the module's functions of `random` and `os.urandom` give what `seed` says.
+
+    WebSocket masks and the ids of many programs come from these; nothing is secret where there is no network.
+    """
+    before, urandom = random.getstate(), os.urandom
+    random.seed(seed)
+    os.urandom = random.Random(f"urandom {seed}").randbytes  # type: ignore[assignment]  # a bound method, as good
+    try:
+        yield
+    finally:
+        os.urandom = urandom
+        random.setstate(before)
 
 
 def seed_scheduler(seed: int) -> None:
