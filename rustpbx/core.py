@@ -15,6 +15,13 @@ import attrs
 Address = tuple[str, int]
 """Host (an IP literal once resolved) and port."""
 
+
+def address_text(address: Address) -> str:
+    """`10.0.0.2:5060`, `[2001:db8::2]:5060`."""
+    host, port = address
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
 InputT_contra = TypeVar("InputT_contra", contravariant=True)
 EffectT = TypeVar("EffectT")
 

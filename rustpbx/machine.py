@@ -10,18 +10,17 @@ import logging
 from collections.abc import Callable, Iterator, Mapping
 from enum import Enum
 from types import MappingProxyType
-from typing import Generic, Literal, TypeVar
+from typing import Any, Generic, Literal, TypeVar
 
 import attrs
 
 from rustpbx.core import NEVER, Deadline
 from rustpbx.errors import IllegalStepError
+from rustpbx.journal import Journal
 
 S = TypeVar("S", bound=Enum)
 T = TypeVar("T", bound=Enum)
 A = TypeVar("A", bound=Enum)
-
-log = logging.getLogger(__name__)
 
 
 @attrs.frozen
@@ -43,7 +42,7 @@ class Table(Generic[S, T, A]):
     `strays` says what a pair without a row means: wire-driven tables ignore it (the peer may send
     anything), command-driven ones refuse it (`IllegalStepError`). `timers` lists the triggers that are timers,
     per state in which they run; a timer listed for two neighbouring states keeps running between them.
-    `patient` are the states that may wait for ever (say why beside the table).
+    `patient` are the states that may wait for ever (say why beside the table). `level` is where its steps are logged.
     """
 
     name: str
@@ -54,6 +53,13 @@ class Table(Generic[S, T, A]):
     strays: Literal["ignore", "refuse"] = "ignore"
     timers: Mapping[S, frozenset[T]] = attrs.field(factory=dict, converter=_frozen)
     patient: frozenset[S] = frozenset()
+    level: int = logging.DEBUG
+    journal: Journal = attrs.field(init=False)
+
+    @journal.default
+    def _journal(self) -> Journal:
+        """Named by the package and the table: `rustpbx.sip.invite-client`."""
+        return Journal(f"{type(self.start).__module__.rpartition('.')[0]}.{self.name}")
 
     @property
     def states(self) -> type[S]:
@@ -97,18 +103,38 @@ def _order(pair: tuple[Enum, Enum]) -> tuple[int, int]:
     return list(type(state)).index(state), list(type(trigger)).index(trigger)
 
 
-class Machine(Generic[S, T, A]):
-    """A table in motion. `duration(trigger)` tells how many seconds a timer runs when it is armed."""
+def timer_name(trigger: Enum) -> str:
+    """A timer in words: `timer B`, `accept timeout`."""
+    name = trigger.name
+    return f"timer {name.removeprefix('TIMER_')}" if name.startswith("TIMER_") else name.lower().replace("_", " ")
 
-    def __init__(self, table: Table[S, T, A], duration: Callable[[T], float] | None = None, label: str = "") -> None:
+
+class Machine(Generic[S, T, A]):
+    """A table in motion. `duration(trigger)` tells how many seconds a timer runs when it is armed.
+
+    For the log: `call` is the id of the call that it serves and may be set later, `label` says which of the call's
+    machines it is ("" for the call itself), and `words` puts the cause of a step into words.
+    """
+
+    def __init__(
+        self,
+        table: Table[S, T, A],
+        duration: Callable[[T], float] | None = None,
+        label: str | None = None,
+        *,
+        call: str = "",
+        words: Callable[[Any], str] = str,
+    ) -> None:
         self.table = table
         self.state: S = table.start
-        self._label = label or table.name
+        self.call = call
+        self._label = table.name if label is None else label
+        self._words = words
         self._duration = duration
         self._armed: dict[T, float] = {}
 
     def __repr__(self) -> str:
-        return f"<{self._label} {self.state.name}>"
+        return f"<{self._label or self.call} {self.state.name}>"
 
     @property
     def done(self) -> bool:
@@ -120,16 +146,33 @@ class Machine(Generic[S, T, A]):
         """The running timers and when each fires; tests compare it with the table."""
         return MappingProxyType(self._armed)
 
-    def step(self, trigger: T, now: float) -> tuple[A, ...]:
-        """Take one step and return its actions; () for a stray that the table ignores."""
+    def step(self, trigger: T, now: float, cause: object = None) -> tuple[A, ...]:
+        """Take one step and return its actions; () for a stray that the table ignores. `cause` is for the log."""
         found = self.table.step(self.state, trigger)
         if found is None:
             return ()
-        if log.isEnabledFor(logging.DEBUG):
-            log.debug("%s: %s --%s--> %s", self._label, self.state.name, trigger.name, found.to.name)
+        if self.table.journal.wants(self.table.level):
+            self._tell(trigger, found.to, cause)
         self.state = found.to
         self.settle(now)
         return found.do
+
+    def _tell(self, trigger: T, to: S, cause: object) -> None:
+        """Log a step, in one line."""
+        why = "" if cause is None else self._words(cause)
+        if not why and trigger in self.table.timers.get(self.state, ()):
+            why = timer_name(trigger)
+        journal = self.table.journal
+        fields = {
+            "machine": journal.logger.name.removeprefix("rustpbx."),
+            "from_state": self.state.name,
+            "trigger": trigger.name,
+            "to_state": to.name,
+            "cause": why,
+        }
+        which = f"{self._label} " if self._label else ""
+        line = f"{which}{self.state.name} --{trigger.name}--> {to.name}{why and f' ({why})'}"
+        journal.tell(self.table.level, "%s", (line,), call=self.call, fields=fields, depth=4)
 
     def settle(self, now: float) -> None:
         """Stop timers that the state does not list, arm the listed ones that do not run."""
@@ -140,7 +183,7 @@ class Machine(Generic[S, T, A]):
             del self._armed[trigger]
         for trigger in sorted(listed - self._armed.keys(), key=lambda t: t.name):
             if self._duration is None:
-                raise IllegalStepError(f"{self._label} has timers but no durations")
+                raise IllegalStepError(f"{self._label or self.call} has timers but no durations")
             self._armed[trigger] = now + self._duration(trigger)
 
     def restart(self, trigger: T, now: float) -> None:
@@ -162,4 +205,4 @@ class Machine(Generic[S, T, A]):
         if not self._armed:
             return NEVER
         trigger = min(self._armed, key=lambda t: (self._armed[t], t.name))
-        return Deadline(self._armed[trigger], f"{self._label} {trigger.name}")
+        return Deadline(self._armed[trigger], f"{self._label or self.call} {trigger.name}")

@@ -146,10 +146,20 @@ def test_timers_need_durations() -> None:
 
 
 def test_each_step_is_logged(caplog: pytest.LogCaptureFixture) -> None:
-    """The log reads as the table does."""
-    with caplog.at_level(logging.DEBUG, "rustpbx.machine"):
-        door().step(Cause.PUSH, 0.0)
-    assert caplog.messages == ["front door: OPEN --PUSH--> CLOSING"]
+    """The log reads as the table does; a timer is its own cause, and who asks finds the parts in the record."""
+    with caplog.at_level(logging.DEBUG, "tests.door"):
+        machine = door()
+        machine.call = "c1"
+        machine.step(Cause.PUSH, 0.0, "a visitor")
+        machine.step(Cause.SLAM, 5.0)
+        machine.step(Cause.PUSH, 6.0)
+    assert caplog.messages == [
+        "call c1: front door OPEN --PUSH--> CLOSING (a visitor)",
+        "call c1: front door CLOSING --SLAM--> SHUT (slam)",
+    ]
+    parts = ("call", "machine", "from_state", "trigger", "to_state", "cause")
+    found = [getattr(caplog.records[0], part) for part in parts]
+    assert found == ["c1", "tests.door", "OPEN", "PUSH", "CLOSING", "a visitor"]
     assert repr(door()) == "<front door OPEN>"
 
 

@@ -34,7 +34,7 @@ IMPURE = {
 SHELLS = (
     *("shell/", "sip/shell/", "session/shell/", "control/", "speech/", "embed/", "testing/", "demo/"),
     *("media/fetch.py", "media/plane/clock.py", "media/plane/port.py"),
-    *("app.py", "__main__.py", "cli.py", "logs.py", "outbound.py", "worker.py"),
+    *("app.py", "__main__.py", "cli.py", "journal.py", "logs.py", "outbound.py", "worker.py"),
 )
 """Where the world is reached."""
 
@@ -51,19 +51,21 @@ HANDOVER_NAMES = {
 LAYERS = {
     "errors.py": (),
     "core.py": (),
-    "machine.py": ("core", "errors"),
+    "journal.py": (),
+    "masking.py": (),
+    "machine.py": ("core", "errors", "journal"),
     "values.py": ("core",),
     "settings.py": ("core", "values"),
     "config.py": ("errors", "settings", "values"),
-    "shell/": ("core", "errors", "shell", "worker"),
+    "shell/": ("core", "errors", "journal", "shell", "worker"),
     "worker.py": ("errors",),
     "outbound.py": ("core", "errors", "shell"),
-    "sip/": ("core", "errors", "machine", "shell", "sip"),
-    "media/": ("core", "errors", "machine", "shell", "media", "outbound"),
-    "speech/": ("core", "errors", "machine", "shell", "media", "speech", "outbound"),
-    "session/": ("core", "errors", "machine", "shell", "sip", "media", "speech", "session"),
+    "sip/": ("core", "errors", "journal", "machine", "masking", "shell", "sip"),
+    "media/": ("core", "errors", "journal", "machine", "shell", "media", "outbound"),
+    "speech/": ("core", "errors", "journal", "machine", "shell", "media", "speech", "outbound"),
+    "session/": ("core", "errors", "journal", "machine", "shell", "sip", "media", "speech", "session"),
     "embed/": ("errors", "sip", "session", "embed"),
-    "control/": ("core", "errors", "shell", "sip", "session", "control", "config", "values", "outbound"),
+    "control/": ("core", "errors", "journal", "shell", "sip", "session", "control", "config", "values", "outbound"),
 }
 """Who may import whom. Not listed: the top (app, cli, demo, testing), which may import everything."""
 

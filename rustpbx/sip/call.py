@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from operator import attrgetter
@@ -40,6 +39,7 @@ from rustpbx.sip.tables import (
     PendingAckTrigger,
 )
 from rustpbx.sip.transaction import Heard, Outcome, ServerTransaction
+from rustpbx.sip.wording import cause as cause_words
 
 Cause = Wish | Heard | Outcome | ServerTransaction | Request | str | None
 """What brought a step about: a wish, a response, a request of the peer's, or words for `CallLost`."""
@@ -47,8 +47,6 @@ Cause = Wish | Heard | Outcome | ServerTransaction | Request | str | None
 Action = Callable[[Cause, float], None]
 
 _AT = attrgetter("at")
-
-log = logging.getLogger(__name__)
 
 _OVER = frozenset(
     {
@@ -99,7 +97,9 @@ class Call:
         self._directory = directory
         self._keys: set[DialogKey] = set()
         self._bye_lines: Lines = ()
-        self._machine = Machine[CallState, CallTrigger, CallAction](CALL, self._duration, f"call {leg.name}")
+        self._machine = Machine[CallState, CallTrigger, CallAction](
+            CALL, self._duration, "dialog", call=leg.name, words=cause_words
+        )
         self._actions: Mapping[CallAction, Action] = {**self._shared_actions(), **self._own_actions()}
 
     @property
@@ -234,7 +234,7 @@ class Call:
 
     def step(self, trigger: CallTrigger, cause: Cause, now: float) -> None:
         """Take one step and do what its row says."""
-        for action in self._machine.step(trigger, now):
+        for action in self._machine.step(trigger, now, cause):
             self._actions[action](cause, now)
 
     def _own_wish(self, wish: Wish, now: float) -> None:

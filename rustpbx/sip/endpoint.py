@@ -192,6 +192,8 @@ class Endpoint:
             self._layer.respond(transaction, 481, now)
             return
         call = self._call_of(invite)
+        if call is not None:
+            transaction.serves(call.leg.name)
         tag = invite.final.to.tag if invite.final else call.tag if call else None
         self._layer.respond(transaction, 200, now, tag=tag)
         if call is not None and invite.final is None:
@@ -211,6 +213,7 @@ class Endpoint:
             self._layer.respond(transaction, 481, now)
             return
         call, dialog = found
+        transaction.serves(call.leg.name)
         if not dialog.in_order(request.cseq):
             self._layer.respond(transaction, 500, now)
             return

@@ -6,7 +6,6 @@ the input at hand.
 
 from __future__ import annotations
 
-import logging
 import random
 import zlib
 from collections import Counter
@@ -16,6 +15,7 @@ from typing import Protocol
 import attrs
 
 from rustpbx.core import Address, Deadline, Tick
+from rustpbx.journal import Journal
 from rustpbx.sip.dialog import DEFAULT_PORT, DialogKey
 from rustpbx.sip.encoder import encode_message
 from rustpbx.sip.events import Effect, Emit, Fact, Send, Undeliverable
@@ -35,7 +35,7 @@ from rustpbx.sip.transaction import (
 )
 from rustpbx.sip.uri import Params
 
-log = logging.getLogger(__name__)
+log = Journal(__name__)
 
 COOKIE = "z9hG4bK"
 
@@ -205,9 +205,11 @@ class TransactionLayer:
 
     # -- our requests -------------------------------------------------------------------------------------------------
 
-    def start(self, request: Request, destination: Address, owner: Owner | None, now: float) -> ClientTransaction:
-        """Send a request of ours; its outcomes go to `owner`."""
-        transaction = ClientTransaction(request, destination, self.config.timing)
+    def start(
+        self, request: Request, destination: Address, owner: Owner | None, now: float, *, call: str = ""
+    ) -> ClientTransaction:
+        """Send a request of ours; its outcomes go to `owner`. `call` is for the log."""
+        transaction = ClientTransaction(request, destination, self.config.timing, call=call)
         key = _client_key(transaction.branch, request.method)
         entry = _Client(self, key, transaction, owner)
         self._clients[key] = entry
@@ -228,7 +230,7 @@ class TransactionLayer:
             cseq=CSeq(request.cseq.number, "CANCEL"),
             lines=lines,
         )
-        self.start(cancel, invite.destination, None, now)
+        self.start(cancel, invite.destination, None, now, call=invite.call)
         entry = self._clients.get(invite.branch)
         if entry is not None:
             self.feed_client(entry, Cancelled(), now)

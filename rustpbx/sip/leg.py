@@ -59,7 +59,7 @@ class Leg:
             lines=(("User-Agent", self.layer.config.user_agent), *lines),
             body=body,
         )
-        return self.layer.start(self.authorized(request), dialog.destination, owner, now)
+        return self.layer.start(self.authorized(request), dialog.destination, owner, now, call=self.name)
 
     def challenged(self, response: Response) -> bool:
         """Take a 401 or 407; True if the request should be sent again with credentials (22.2, 22.3)."""
@@ -99,7 +99,7 @@ class Leg:
         response = self.layer.respond(
             transaction, 200, now, tag=tag, contact=self.contact, lines=(ALLOW, *lines), body=body
         )
-        self.ack_wait = AckWait(response, transaction.destination, self.layer.config.timing)
+        self.ack_wait = AckWait(response, transaction.destination, self.layer.config.timing, call=self.name)
         self.ack_wait.start(now)
 
 

@@ -11,6 +11,7 @@ from rustpbx.sip.leg import ALLOW, SDP, Leg
 from rustpbx.sip.message import Request
 from rustpbx.sip.tables import OFFER, OfferAction, OfferState, OfferTrigger
 from rustpbx.sip.transaction import ClientTransaction, Failed, Heard, Outcome, ServerTransaction
+from rustpbx.sip.wording import cause as cause_words
 
 OfferWish = SendOffer | AcceptOffer | RefuseOffer
 Cause = ServerTransaction | Heard | Failed | OfferWish | Request | None
@@ -24,7 +25,9 @@ class Offers:
         self._owner = owner
         self._pending: ServerTransaction | None = None  # the peer's re-INVITE or UPDATE that waits for the session
         self._ours: ClientTransaction | None = None
-        self._machine = Machine[OfferState, OfferTrigger, OfferAction](OFFER, self._duration, f"offer {leg.name}")
+        self._machine = Machine[OfferState, OfferTrigger, OfferAction](
+            OFFER, self._duration, call=leg.name, words=cause_words
+        )
 
     @property
     def state(self) -> OfferState:
@@ -78,7 +81,7 @@ class Offers:
 
     def step(self, trigger: OfferTrigger, cause: Cause, now: float) -> None:
         """Take one step and do what its row says."""
-        for action in self._machine.step(trigger, now):
+        for action in self._machine.step(trigger, now, cause):
             self._act(action, cause, now)
 
     def _act(self, action: OfferAction, cause: Cause, now: float) -> None:  # noqa: C901, PLR0912 - one line an action

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import attrs
 
-from rustpbx.core import Address, Deadline, Tick
+from rustpbx.core import Address, Deadline, Tick, address_text
 from rustpbx.machine import Machine
 from rustpbx.sip.encoder import encode_message
 from rustpbx.sip.events import Send, Undeliverable
@@ -59,6 +59,27 @@ Outcome = Heard | Failed
 ClientInput = Heard | Undeliverable | Cancelled | Tick
 ClientEffect = Send | Outcome
 
+LONGEST_WORDS = 80
+"""Characters of a peer's own words that a log line shows."""
+
+
+def words_of(what: ClientInput | Request | Response) -> str:
+    """What moved a transaction, for the log; a tick says nothing that the trigger does not."""
+    match what:
+        case Heard(response=response, source=source):
+            return f"{response.status} {response.reason[:LONGEST_WORDS]} from {address_text(source)}"
+        case Undeliverable(problem=problem):
+            return f"cannot be sent: {problem[:LONGEST_WORDS]}"
+        case Cancelled():
+            return "our CANCEL"
+        case Request(method=method):
+            return method
+        case Response(status=status, reason=reason):
+            return f"our {status} {reason}"
+        case Tick():
+            return ""
+
+
 _WAITING = frozenset(
     {
         InviteClient.CALLING,
@@ -86,9 +107,9 @@ def ack_for(request: Request, response: Response) -> Request:
 
 
 class ClientTransaction:
-    """One request of ours until its final response (sections 17.1.1 and 17.1.2)."""
+    """One request of ours until its final response (sections 17.1.1 and 17.1.2); `call` is for the log."""
 
-    def __init__(self, request: Request, destination: Address, timing: Timing) -> None:
+    def __init__(self, request: Request, destination: Address, timing: Timing, *, call: str = "") -> None:
         self.request = request
         self.destination = destination
         self.branch = request.via.branch or ""
@@ -104,9 +125,14 @@ class ClientTransaction:
         )
         label = f"{request.method} {self.branch}"
         if self._invite:
-            self._machine = Machine(INVITE_CLIENT, self._duration, label)
+            self._machine = Machine(INVITE_CLIENT, self._duration, label, call=call, words=words_of)
         else:
-            self._machine = Machine(REQUEST_CLIENT, self._duration, label)
+            self._machine = Machine(REQUEST_CLIENT, self._duration, label, call=call, words=words_of)
+
+    @property
+    def call(self) -> str:
+        """The id of the call that it serves."""
+        return self._machine.call
 
     @property
     def state(self) -> InviteClient | RequestClient:
@@ -139,7 +165,7 @@ class ClientTransaction:
             for trigger in self._machine.fired(now):
                 effects += self._step(trigger, now)
             return effects
-        return self._step(self._classify(what), now)
+        return self._step(self._classify(what), now, what)
 
     def _classify(self, what: Heard | Undeliverable | Cancelled) -> ClientTrigger:
         match what:
@@ -154,8 +180,8 @@ class ClientTransaction:
             case Cancelled():
                 return ClientTrigger.CANCEL
 
-    def _step(self, trigger: ClientTrigger, now: float) -> list[ClientEffect]:
-        return [effect for action in self._machine.step(trigger, now) for effect in self._act(action)]
+    def _step(self, trigger: ClientTrigger, now: float, cause: ClientInput | None = None) -> list[ClientEffect]:
+        return [effect for action in self._machine.step(trigger, now, cause) for effect in self._act(action)]
 
     def _act(self, action: ClientAction) -> list[ClientEffect]:
         match action:
@@ -206,9 +232,13 @@ class ServerTransaction:
         )
         label = f"{request.method} {request.via.branch}"
         if request.method == "INVITE":
-            self._machine = Machine(INVITE_SERVER, self._duration, label)
+            self._machine = Machine(INVITE_SERVER, self._duration, label, words=words_of)
         else:
-            self._machine = Machine(REQUEST_SERVER, self._duration, label)
+            self._machine = Machine(REQUEST_SERVER, self._duration, label, words=words_of)
+
+    def serves(self, call: str) -> None:
+        """Name the call that the request belongs to, for the log."""
+        self._machine.call = call
 
     @property
     def state(self) -> InviteServer | RequestServer:
@@ -228,7 +258,7 @@ class ServerTransaction:
         """Take a copy of the request, its ACK, a response of ours, or a tick."""
         if isinstance(what, Tick):
             return [send for trigger in self._machine.fired(now) for send in self._step(trigger, now)]
-        return self._step(self._classify(what), now)
+        return self._step(self._classify(what), now, what)
 
     def _classify(self, what: Request | Response) -> ServerTrigger:
         if isinstance(what, Request):
@@ -240,8 +270,8 @@ class ServerTransaction:
         self.final = self.final or what
         return ServerTrigger.REPLY_SUCCESS if what.status < 300 else ServerTrigger.REPLY_FAILURE
 
-    def _step(self, trigger: ServerTrigger, now: float) -> list[Send]:
-        return [send for action in self._machine.step(trigger, now) for send in self._act(action)]
+    def _step(self, trigger: ServerTrigger, now: float, cause: Request | Response | None = None) -> list[Send]:
+        return [send for action in self._machine.step(trigger, now, cause) for send in self._act(action)]
 
     def _act(self, action: ServerAction) -> list[Send]:
         match action:
@@ -257,14 +287,14 @@ class ServerTransaction:
 class AckWait:
     """Our 2xx to an INVITE until its ACK: resent after T1, 2*T1 ... T2, given up at 64*T1 (section 13.3.1.4)."""
 
-    def __init__(self, response: Response, destination: Address, timing: Timing) -> None:
+    def __init__(self, response: Response, destination: Address, timing: Timing, *, call: str = "") -> None:
         self.cseq = response.cseq.number
         self._send = Send(encode_message(response), destination)
         self._timing = timing
         # The 2xx is resent on every transport: a proxy on the way may use UDP.
         self._backoff = Backoff(attrs.evolve(timing, reliable=False), timing.t2)
         self._machine = Machine[PendingAck, PendingAckTrigger, PendingAckAction](
-            PENDING_ACK, self._duration, f"2xx {response.call_id}"
+            PENDING_ACK, self._duration, f"{response.status} to {response.cseq.method}", call=call
         )
 
     @property

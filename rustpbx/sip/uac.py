@@ -96,7 +96,10 @@ class UacCall(Call):
     # -- actions ------------------------------------------------------------------------------------------------------
 
     def _send_invite(self, _cause: Cause, now: float) -> None:
-        self._transaction = self._layer.start(self._invite, self._destination, self, now)
+        self._start_invite(now)
+
+    def _start_invite(self, now: float) -> None:
+        self._transaction = self._layer.start(self._invite, self._destination, self, now, call=self.leg.name)
 
     def _authorize(self, _cause: Cause, now: float) -> None:
         """The same INVITE with credentials, as a new transaction with the next CSeq (22.2)."""
@@ -107,7 +110,7 @@ class UacCall(Call):
             lines=self._plain,
         )
         self._invite = self.leg.authorized(repeated)
-        self._transaction = self._layer.start(self._invite, self._destination, self, now)
+        self._start_invite(now)
 
     def _confirm(self, cause: Cause, now: float) -> None:
         """The first 2xx wins: its dialog is the call's, and it is acknowledged."""

@@ -45,6 +45,7 @@ class UasCall(Call):
         leg = Leg(name=dialog.name, layer=layer, local_host=local_host, contact=contact, dialog=dialog)
         super().__init__(leg, directory)
         self._transaction = transaction
+        transaction.serves(leg.name)
         self._enter_dialog(dialog)
         directory.invites[transaction] = self
 

@@ -43,7 +43,7 @@ class Activity:
         self._speech_padding = params.speech_padding - EPSILON
         self._silence_padding = params.silence_padding - EPSILON
         self._timeout = max(FRAME, params.silence_timeout) if params.silence_timeout else None
-        self._machine = Machine(SPEECH, label=f"speech {leg}")
+        self._machine = Machine(SPEECH, call=leg)
         self._speech_at = 0.0
         self._silence_at = 0.0
         self._waiting_since: float | None = None

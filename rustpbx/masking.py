@@ -1,0 +1,38 @@
+"""Secrets out of texts that people read: log lines, SIP traces.
+
+Nothing of ours writes a secret on purpose; this is for what comes in from outside (a header, a URL in an error's text).
+"""
+
+from __future__ import annotations
+
+import re
+
+MASK = "***"
+
+_NAMES = r"authorization|authentication|api[-_]?key|access[-_]?key|token|secret|password|passwd|cookie|signature"
+
+_HEADER = re.compile(rf"(?im)^([\w-]*(?:{_NAMES})[\w-]*[ \t]*:[ \t]*)(?=[^\s,])[^\r\n]*(?:\r?\n[ \t][^\r\n]*)*")
+"""A whole header field, its folded lines included (RFC 3261 7.3.1)."""
+
+_IN_TEXT = (
+    # Schemes of HTTP and SIP authentication: "Bearer x", "Digest username=..., response=...".
+    (re.compile(r"(?i)\b(bearer|basic)[ \t]+[\w.~+/=-]{4,}"), rf"\1 {MASK}"),
+    (re.compile(r"(?i)\b(digest)[ \t]+\w+=[^\r\n]*"), rf"\1 {MASK}"),
+    # user:password@host of URLs, and of SIP URIs, whose user may stay.
+    (re.compile(r"(?i)\b([a-z][a-z0-9+.-]*://)[^/\s@\"'<>]+@"), rf"\1{MASK}@"),
+    (re.compile(r"(?i)\b(sips?:[^\s:@;<>\"]+):[^\s@<>\"]+@"), rf"\1:{MASK}@"),
+    # name=value and "name": "value", also with a longer name (`x_api_key`).
+    (re.compile(rf"(?i)((?:{_NAMES})\w*[\"']?[ \t]*[=:][ \t]*[\"']?)(?!\*)[^\s\"',;&<>]+"), rf"\1{MASK}"),
+    # Query parameters that are keys in all but name.
+    (re.compile(r"(?i)([?&](?:key|sig|auth|pass|pwd|code)=)[^\s\"'&<>#]+"), rf"\1{MASK}"),
+    # Media keys in SDP (RFC 4568).
+    (re.compile(r"(?i)\b(inline:)[^\s|]+"), rf"\1{MASK}"),
+)
+
+
+def mask(text: str) -> str:
+    """`text` with `***` in place of credentials: header fields, URLs, `name=value` pairs, SDP keys."""
+    text = _HEADER.sub(rf"\1{MASK}", text)
+    for pattern, replacement in _IN_TEXT:
+        text = pattern.sub(replacement, text)
+    return text
