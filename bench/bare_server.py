@@ -38,9 +38,8 @@ def main() -> None:
                 by_fd[sock.fileno()] = sock
                 sockets.append((sock, ("127.0.0.1", port)))
             legs = [sock.getsockname()[1] for sock, _ in sockets]
-            print(
-                json.dumps({"legs": legs, "due": 0, "sent": 0, "p50": 0, "p99": 0, "worst": 0, "speech": 1}), flush=True
-            )
+            nothing = {"due": 0, "sent": 0, "p50": 0, "p99": 0, "worst": 0, "said": [], "heard": []}
+            print(json.dumps({"legs": legs, **nothing, "speech": 1}), flush=True)
         while ready := waiting.poll(0, len(sockets) or 1):
             for fd, _ in ready:
                 by_fd[fd].recvfrom_into(buffer)

@@ -9,19 +9,15 @@ from __future__ import annotations
 
 import gc
 import json
-import random
 import socket
 import sys
 
 import trio
+import trio.testing
 
+import rustpbx
 from bench.ports import free_port
-from rustpbx.app import Outside, open_server
-from rustpbx.media.plane.port import real_ports
 from rustpbx.settings import Config, HandlerConfig, UaConfig
-from rustpbx.shell.clock import TrioClock
-from rustpbx.shell.network import RealNetwork
-from rustpbx.shell.offload import InlineOffload
 
 MOST_CALLS = 5000
 
@@ -38,19 +34,22 @@ def _config(webhook: str | None) -> Config:
     )
 
 
+async def _answer(call: rustpbx.Call) -> None:
+    await call.accept()
+    await call.wait_ended()
+
+
 async def main() -> None:
     """Serve until the pipe closes."""
     webhook = sys.argv[1] if len(sys.argv) > 1 else None
-    ports = real_ports()
-    outside = Outside(
-        network=RealNetwork(), ports=ports, offload=InlineOffload(), clock=TrioClock(), rng=random.Random(1)
-    )
-    async with trio.open_nursery() as nursery, open_server(_config(webhook), outside) as server:
+    async with rustpbx.serve(_config(webhook)) as server, trio.open_nursery() as nursery:
+        if webhook is None:
+            nursery.start_soon(server.each_call, _answer)
+        await trio.testing.wait_all_tasks_blocked()
         print(json.dumps({"sip": server.sip and server.sip[1], "http": server.http[1]}), flush=True)
         gc.freeze()
         await trio.to_thread.run_sync(sys.stdin.readline)
         nursery.cancel_scope.cancel()
-    ports.shutdown()
 
 
 if __name__ == "__main__":

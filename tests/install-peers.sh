@@ -5,7 +5,7 @@ set -eu
 
 missing=""
 # program:package
-for peer in sipp:sip-tester; do
+for peer in cc:build-essential sipp:sip-tester; do
     command -v "${peer%%:*}" >/dev/null 2>&1 || missing="$missing ${peer##*:}"
 done
 [ -n "$missing" ] || exit 0
