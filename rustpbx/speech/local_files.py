@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+from functools import cache
 from pathlib import Path
 
 from rustpbx.errors import SpeechError
@@ -13,8 +14,9 @@ PACKAGES = ("onnxruntime", "moonshine_cpp", "hibari")
 NOT_INSTALLED = "local speech is not installed: pip install 'rustpbx[local]'"
 
 
+@cache
 def installed() -> bool:
-    """Whether the packages of the `local` extra are there. Imports nothing."""
+    """Whether the packages of the `local` extra are there. Imports nothing; looked up once, every call asks."""
     return all(importlib.util.find_spec(name) is not None for name in PACKAGES)
 
 
