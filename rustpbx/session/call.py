@@ -23,7 +23,7 @@ from rustpbx.session.dialling import DialError, Dialling, header_lines, one_line
 from rustpbx.session.effects import Effect, Input
 from rustpbx.session.ending import ENDINGS, SYSTEM, Ending, of_bye, of_hangup
 from rustpbx.session.options import CallOption
-from rustpbx.session.playback import AutoHangUp, Output, ServerTrack, Wanted
+from rustpbx.session.playback import AutoHangUp, Output, ServerTrack
 from rustpbx.session.processing import unavailable, vad_params
 from rustpbx.session.reporting import Reporter
 from rustpbx.session.tables import (
@@ -35,6 +35,7 @@ from rustpbx.session.tables import (
     Call,
     CallTrigger,
 )
+from rustpbx.session.wording import cause as cause_words
 from rustpbx.sip import events as sip
 from rustpbx.sip.message import Lines
 
@@ -77,13 +78,17 @@ _OVER = (Call.ENDING, Call.ENDED)
 
 @attrs.frozen(kw_only=True)
 class CallConfig:
-    """What a call takes from the server. Times in seconds; `address` is our own SIP address for calls without one."""
+    """What a call takes from the server. Times in seconds; `address` is our own SIP address for calls without one.
+
+    `default_voice` says whether a text can be spoken where no option names a provider.
+    """
 
     session_id: str
     server_side_track: str
     address: str
     accept_timeout: float = 60.0
     ring_timeout: float = 120.0
+    default_voice: bool = True
 
 
 class CallCore:
@@ -94,13 +99,14 @@ class CallCore:
         self.id = config.session_id
         self._wall = wall
         self._sdp_id = sdp_id
-        self._machine = Machine(CALL, self._duration, f"call {self.id}")
+        self._machine = Machine(CALL, self._duration, "", call=self.id, words=cause_words)
         self.report = Reporter(self.id, wall, now)
-        self.talk = Conversation(ServerTrack(config.server_side_track, wall), self.report)
+        track = ServerTrack(config.server_side_track, wall, self.report.hold, call=self.id)
+        self.talk = Conversation(track, self.report, default_voice=config.default_voice)
         self._incoming: sip.IncomingCall | None = None
         self._dialling: Dialling | None = None
         self._agreement: Agreement | None = None
-        self._agent = Machine(ATTACHMENT, lambda _: UPGRADE_TIME, f"agent of {self.id}")
+        self._agent = Machine(ATTACHMENT, lambda _: UPGRADE_TIME, "agent", call=self.id, words=cause_words)
         self._listening = False
         self._wanted_ringtone: str | None = None
         self._ending: Ending = SYSTEM
@@ -110,6 +116,7 @@ class CallCore:
 
     def handle(self, what: Input | Tick, now: float) -> list[Effect]:
         """Take one input and return its effects, in order."""
+        self.talk.track.cause = what
         if isinstance(what, Tick):
             for timer in list(self._machine.fired(now)):
                 self._step(timer, what, now)
@@ -252,7 +259,7 @@ class CallCore:
 
     def _step(self, trigger: CallTrigger, cause: Input | AutoHangUp | Tick, now: float) -> None:
         before = self._machine.state
-        actions = self._machine.step(trigger, now)
+        actions = self._machine.step(trigger, now, None if trigger is CallTrigger.QUIET else cause)
         if self._machine.state is Call.ENDING and before is not Call.ENDING:
             self._note_ending(trigger, cause)
         for action in actions:
@@ -308,8 +315,7 @@ class CallCore:
         self._start_session_track(cause, now)
         self._out.append(sip.Ring(self.id, 183, self._agreement.sdp.encode()))
         if self._wanted_ringtone is not None:
-            wanted = Wanted(play_id=self._wanted_ringtone)
-            self._play(self.talk.track.play(wanted, self._wanted_ringtone, now, loop=True), now)
+            self._play(self.talk.track.ring(self._wanted_ringtone, now), now)
 
     def _send_ringing(self, _: commands.Ring, __: float) -> None:
         self._out.append(sip.Ring(self.id, 180))
@@ -391,6 +397,7 @@ class CallCore:
         if self.report.track_started_at is None:
             self.talk.track.ssrc = ready.ssrc
             self._out.append(effects.Tell(self.report.track_start(ready.ssrc, now)))
+            self._play(self.talk.mutes(), now)
 
     def _process_audio(self, now: float) -> None:
         """VAD and ASR as the option wants them; what cannot be had is one error each and disables nothing else."""
@@ -464,7 +471,7 @@ class CallCore:
         self._out.extend(self.report.error(sender, problem, None, now))
 
     def _attach(self, trigger: AttachmentTrigger, cause: AgentFact | Tick, now: float) -> None:
-        for action in self._agent.step(trigger, now):
+        for action in self._agent.step(trigger, now, cause):
             if action is AttachmentAction.TELL_CALL_GONE:
                 self.talk.forget_held()
                 self._step(CallTrigger.AGENT_GONE, cause, now)

@@ -14,24 +14,32 @@ from rustpbx.media import events as media
 from rustpbx.session import commands, effects
 from rustpbx.session.effects import Input
 from rustpbx.session.options import CallOption, SynthesisOption, merge_synthesis
-from rustpbx.session.playback import AutoHangUp, Output, PlaybackFact, ServerTrack, Wanted
+from rustpbx.session.playback import AutoHangUp, Output, PlaybackFact, ServerTrack, Speech, Wanted
 from rustpbx.session.reporting import Reporter
 from rustpbx.sip import events as sip
 
 MAX_HELD = 200
-"""Playback commands kept until media exists; an agent that sends more before the answer is out of control."""
+MAX_HELD_SIZE = 10 * 1024 * 1024
+"""Playback commands, and characters of them, kept until media exists; an agent that sends more before the answer is
+out of control.
+"""
 
 
 class Conversation:
-    """Playback commands down, what was heard up. `option` is what the agent asked of the call."""
+    """Playback commands down, what was heard up. `option` is what the agent asked of the call.
 
-    def __init__(self, track: ServerTrack, report: Reporter) -> None:
+    `default_voice` says whether a text can be spoken where no option names a provider.
+    """
+
+    def __init__(self, track: ServerTrack, report: Reporter, *, default_voice: bool = True) -> None:
         self.track = track
         self.option = CallOption()
         self._report = report
+        self._default_voice = default_voice
         self._held: deque[commands.Tts | commands.Play] = deque()
         self._ready = False
         self._speech: media.SpeechStarted | None = None
+        self._muted: set[str] = set()
 
     def handle(self, what: Input | AutoHangUp, now: float, *, ready: bool) -> list[Output]:
         """Take one input; anything that is not its own is ignored. `ready` says whether playback may begin."""
@@ -48,6 +56,10 @@ class Conversation:
         """The agent that wanted it is gone."""
         self._held.clear()
 
+    def mutes(self) -> list[Output]:
+        """What is muted, for a leg that has just been opened."""
+        return [self._mute()] if self._muted else []
+
     def close(self, now: float) -> list[Output]:
         """The call ends, and with it what was being said: each `speaking` has its `silence`."""
         self._held.clear()
@@ -62,35 +74,61 @@ class Conversation:
     def _on_playback(self, command: commands.Tts | commands.Play, now: float) -> list[Output]:
         if self._ready:
             return self._play(command, now)
-        if len(self._held) < MAX_HELD:
+        problem = self._too_much(command)
+        if problem is None:
             self._held.append(command)
             return []
-        return [*self._report.error(command.name, f"more than {MAX_HELD} commands before the answer", None, now)]
+        return [*self._report.error(command.name, f"{problem} before the answer", None, now)]
+
+    def _too_much(self, command: commands.Tts | commands.Play) -> str | None:
+        if len(self._held) >= MAX_HELD:
+            return f"more than {MAX_HELD} commands"
+        if sum(map(_size, self._held)) + _size(command) > MAX_HELD_SIZE:
+            return f"more than {MAX_HELD_SIZE // 1024 // 1024} MB of text and audio"
+        return None
 
     def _play(self, command: commands.Tts | commands.Play, now: float) -> list[Output]:
+        # A refer leg or a media pass, once there is one, keeps the track: then both are an `error` here.
         if isinstance(command, commands.Tts):
             return self._speak(command, now)
         return self.track.play(_wanted(command, command.play_id or command.url, None), command.url, now)
 
     def _speak(self, command: commands.Tts, now: float) -> list[Output]:
         option = self._synthesis(command)
-        text, pcm, errors = command.text, None, []
+        wanted = _wanted(command, command.play_id, option.wait_input_timeout)
+        speech = Speech(
+            text="" if command.base64 else command.text,
+            option=option,
+            streaming=command.streaming,
+            finish=command.end_of_stream,
+        )
+        problem = None
         if command.base64:
             try:
-                pcm = base64.b64decode(command.text, validate=True)
+                speech = attrs.evolve(speech, pcm=base64.b64decode(command.text, validate=True))
             except (binascii.Error, ValueError):
-                errors = self._report.error("tts", "text is not valid base64", None, now)
-                text = ""
-        wanted = _wanted(command, command.play_id, option.wait_input_timeout)
-        finish = command.end_of_stream
-        return [*errors, *self.track.speak(wanted, now, text=text, pcm=pcm, option=option, finish=finish)]
+                problem = "text is not valid base64"
+        elif command.text and option.provider is None and not self._default_voice:
+            problem = "no tts option available"
+            if not self.track.accepts(command.play_id):
+                return [*self._report.error("tts", problem, None, now)]
+            speech = attrs.evolve(speech, text="")
+        errors = [] if problem is None else self._report.error("tts", problem, None, now)
+        return [*errors, *self.track.speak(wanted, speech, now)]
 
     def _synthesis(self, command: commands.Tts) -> SynthesisOption:
         option = merge_synthesis(self.option.tts, command.option)
         return option if command.speaker is None else attrs.evolve(option, speaker=command.speaker)
 
     def _on_interrupt(self, command: commands.Interrupt, now: float) -> list[Output]:
+        self._held.clear()
         return self.track.interrupt(now, graceful=command.graceful)
+
+    def _on_pause(self, _: commands.Pause, now: float) -> list[Output]:
+        return self.track.pause(now)
+
+    def _on_resume(self, _: commands.Resume, now: float) -> list[Output]:
+        return self.track.resume(now)
 
     def _on_playback_fact(self, fact: PlaybackFact, now: float) -> list[Output]:
         return self.track.handle(fact, now)
@@ -99,6 +137,25 @@ class Conversation:
 
     def _on_history(self, command: commands.History, now: float) -> list[Output]:
         return [effects.Tell(self._report.history(command.speaker, command.text, now))]
+
+    def _on_mute(self, command: commands.Mute, _: float) -> list[Output]:
+        """Named tracks stay muted until `unmute`; without a name only the tracks that exist now are meant."""
+        known = {self._report.session_id, self.track.track_id}
+        if command.track_id is None:
+            known &= {self._report.session_id} | ({self.track.track_id} if self.track.busy else set())
+        else:
+            known &= {command.track_id}
+        return self._set_muted(self._muted | known)
+
+    def _on_unmute(self, command: commands.Unmute, _: float) -> list[Output]:
+        return self._set_muted(set() if command.track_id is None else self._muted - {command.track_id})
+
+    def _set_muted(self, muted: set[str]) -> list[Output]:
+        changed, self._muted = muted != self._muted, muted
+        return [self._mute()] if changed and self._report.track_started_at is not None else []
+
+    def _mute(self) -> effects.SetMute:
+        return effects.SetMute(heard=self._report.session_id in self._muted, played=self.track.track_id in self._muted)
 
     def _on_not_built(self, command: commands.Command, now: float) -> list[Output]:
         return [*self._report.error("command", f"{command.name} is not available in this version", None, now)]
@@ -118,6 +175,8 @@ class Conversation:
         return [effects.Tell(self._report.silence(fact, now))]
 
     def _on_digit(self, fact: media.DigitPressed | sip.DigitReceived, now: float) -> list[Output]:
+        if self._report.session_id in self._muted:
+            return []
         self.track.heard(now)
         return [effects.Tell(self._report.dtmf(fact.digit, now))]
 
@@ -133,15 +192,17 @@ class Conversation:
         commands.Play: _on_playback,
         commands.Interrupt: _on_interrupt,
         commands.History: _on_history,
-        commands.Pause: _on_not_built,
-        commands.Resume: _on_not_built,
+        commands.Pause: _on_pause,
+        commands.Resume: _on_resume,
         commands.Refer: _on_not_built,
-        commands.Mute: _on_not_built,
-        commands.Unmute: _on_not_built,
+        commands.Mute: _on_mute,
+        commands.Unmute: _on_unmute,
         effects.BadCommand: _on_bad_command,
         effects.TrackStopped: _on_playback_fact,
         effects.TrackFinishing: _on_playback_fact,
         effects.TrackPlayedOut: _on_playback_fact,
+        effects.TrackDry: _on_playback_fact,
+        effects.TrackSounding: _on_playback_fact,
         effects.TrackFailed: _on_playback_fact,
         effects.EntryWritten: _on_playback_fact,
         effects.EntryFailed: _on_playback_fact,
@@ -158,3 +219,7 @@ class Conversation:
 def _wanted(command: commands.Tts | commands.Play, play_id: str | None, default_wait: int | None) -> Wanted:
     wait = command.wait_input_timeout if command.wait_input_timeout is not None else default_wait
     return Wanted(play_id=play_id, auto_hangup=command.auto_hangup, wait_input=wait / 1000 if wait else None)
+
+
+def _size(command: commands.Tts | commands.Play) -> int:
+    return len(command.text if isinstance(command, commands.Tts) else command.url)

@@ -98,11 +98,16 @@ class Broken:
 
 @attrs.frozen
 class Spoken:
-    """What was heard of the entry being spoken when a playback was cut, in ms; `total` is what existed of it."""
+    """What was heard of the entry being spoken when a playback was cut, in ms; `total` is what existed of it.
 
-    entry: int
+    `entry` is None for streamed audio whose service does not tell the words. `position` is the index into the entry's
+    text that was reached, as far as the service told.
+    """
+
+    entry: int | None
     current: int
     total: int
+    position: int | None = None
 
 
 @attrs.frozen
@@ -129,6 +134,20 @@ class TrackPlayedOut:
 
 
 @attrs.frozen
+class TrackDry:
+    """All that a streaming playback had has been heard."""
+
+    generation: int
+
+
+@attrs.frozen
+class TrackSounding:
+    """A streaming playback that had run dry has audio again."""
+
+    generation: int
+
+
+@attrs.frozen
 class TrackFailed:
     """A playback has nothing to play (the file could not be fetched or decoded)."""
 
@@ -138,7 +157,7 @@ class TrackFailed:
 
 @attrs.frozen
 class EntryWritten:
-    """All audio of an utterance is with the plane."""
+    """All audio of an utterance, and of those before it, is with the plane."""
 
     generation: int
     number: int
@@ -185,6 +204,8 @@ ShellFact = (
     | TrackStopped
     | TrackFinishing
     | TrackPlayedOut
+    | TrackDry
+    | TrackSounding
     | TrackFailed
     | EntryWritten
     | EntryFailed
@@ -244,6 +265,14 @@ class WatchSpeech:
 
 
 @attrs.frozen
+class SetMute:
+    """From now on what the remote party says (`heard`) or what we say (`played`) is silence, or is not."""
+
+    heard: bool
+    played: bool
+
+
+@attrs.frozen
 class Listen:
     """Transcribe the remote party from now on."""
 
@@ -262,9 +291,13 @@ class Entry:
 
 @attrs.frozen
 class SpeakTrack:
-    """A playback of utterances, at most `concurrency` of them in synthesis at once."""
+    """A playback of utterances, at most `concurrency` of them in synthesis at once.
+
+    With `streaming` they are the pieces of one text, spoken in one flow with the first one's voice.
+    """
 
     concurrency: int = 1
+    streaming: bool = False
 
 
 @attrs.frozen
@@ -306,6 +339,20 @@ class StopTrack:
 
 
 @attrs.frozen
+class PauseTrack:
+    """Send nothing of a playback, and lose nothing of it, until `ResumeTrack`."""
+
+    generation: int
+
+
+@attrs.frozen
+class ResumeTrack:
+    """Go on from where `PauseTrack` held."""
+
+    generation: int
+
+
+@attrs.frozen
 class FinishEntry:
     """Let the entry being spoken end and drop the rest: `TrackFinishing`, or `TrackStopped`, comes back at once."""
 
@@ -321,10 +368,13 @@ Effect = (
     | SetRemote
     | CloseLeg
     | WatchSpeech
+    | SetMute
     | Listen
     | StartTrack
     | Say
     | FinishTrack
+    | PauseTrack
+    | ResumeTrack
     | StopTrack
     | FinishEntry
 )

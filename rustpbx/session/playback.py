@@ -12,40 +12,27 @@ import attrs
 
 from rustpbx.core import Deadline
 from rustpbx.machine import Machine
-from rustpbx.session.effects import (
-    Effect,
-    Entry,
-    EntryFailed,
-    EntryWritten,
-    FileTrack,
-    FinishEntry,
-    FinishTrack,
-    Say,
-    SpeakTrack,
-    Spoken,
-    StartTrack,
-    StopTrack,
-    Tell,
-    TrackFailed,
-    TrackFinishing,
-    TrackPlayedOut,
-    TrackStopped,
-)
+from rustpbx.session import effects
+from rustpbx.session.backlog import Backlog
+from rustpbx.session.effects import Effect, FileTrack, SpeakTrack, Spoken, Tell, TrackFailed
 from rustpbx.session.events import ErrorEvent, Interruption, Silence, TrackEnd, TrackStart
 from rustpbx.session.options import SynthesisOption
 from rustpbx.session.tables import (
+    FLOW,
     INPUT_WAIT,
     PLAYBACK,
+    Flow,
+    FlowAction,
+    FlowTrigger,
     InputWaitTrigger,
     Playback,
     PlaybackAction,
     PlaybackTrigger,
 )
+from rustpbx.session.wording import cause as cause_words
 
-MAX_ENTRIES = 1000
-"""Utterances that may wait in one playback; an agent that is further ahead is out of control."""
-KEPT_TEXTS = 100
-"""Texts remembered behind the last one written: one of them is being heard."""
+LULL = 10.0
+"""Seconds without new text after which a streaming playback that has been heard to its end is over."""
 
 
 @attrs.frozen
@@ -54,7 +41,16 @@ class AutoHangUp:
 
 
 Output = Effect | AutoHangUp
-PlaybackFact = TrackStopped | TrackFinishing | TrackPlayedOut | TrackFailed | EntryWritten | EntryFailed
+PlaybackFact = (
+    effects.TrackStopped
+    | effects.TrackFinishing
+    | effects.TrackPlayedOut
+    | effects.TrackDry
+    | effects.TrackSounding
+    | effects.TrackFailed
+    | effects.EntryWritten
+    | effects.EntryFailed
+)
 
 
 @attrs.frozen(kw_only=True)
@@ -66,6 +62,24 @@ class Wanted:
     wait_input: float | None = None
 
 
+@attrs.frozen(kw_only=True)
+class Speech:
+    """What a `tts` command adds to its playback: a text, or `pcm` (s16le mono 16 kHz); "" and None add nothing.
+
+    `streaming` counts for the command that begins a playback. With `finish` nothing will follow.
+    """
+
+    text: str = ""
+    pcm: bytes | None = None
+    option: SynthesisOption
+    streaming: bool = False
+    finish: bool = False
+
+
+def _duration_of_lull(_: FlowTrigger) -> float:
+    return LULL
+
+
 @attrs.define
 class _Run:
     """One generation."""
@@ -75,27 +89,50 @@ class _Run:
     wanted: Wanted
     started_at: float
     machine: Machine[Playback, PlaybackTrigger, PlaybackAction]
-    said: int = 0
-    written: int = 0
-    texts: dict[int, str] = attrs.field(factory=dict)
-    """What is being heard, by the entry's number, and what waits."""
+    flow: Machine[Flow, FlowTrigger, FlowAction]
+    backlog: Backlog = attrs.field(factory=Backlog)
     replaced: bool = False
     waiting: list[tuple[PlaybackTrigger, Effect]] = attrs.field(factory=list)
     """What was added before the playback in front of it was cut."""
 
+    @property
+    def streaming(self) -> bool:
+        """Whether it speaks one text that comes in pieces."""
+        return isinstance(self.content, SpeakTrack) and self.content.streaming
+
+    @property
+    def may_fade(self) -> bool:
+        """Whether a graceful stop can let something finish: only whole utterances, and not what is silent now."""
+        spoken = isinstance(self.content, SpeakTrack) and not self.content.streaming
+        return spoken and self.flow.state is Flow.SOUNDING
+
 
 class ServerTrack:
-    """All playbacks of one call. Methods take `now` and return effects, and `AutoHangUp` for the call."""
+    """All playbacks of one call. Methods take `now` and return effects, and `AutoHangUp` for the call.
 
-    def __init__(self, track_id: str, wall: Callable[[float], int]) -> None:
+    `hold_error` passes an `error` event on, now or after the answer.
+    """
+
+    def __init__(
+        self,
+        track_id: str,
+        wall: Callable[[float], int],
+        hold_error: Callable[[ErrorEvent], list[Tell]],
+        *,
+        call: str = "",
+    ) -> None:
         self.track_id = track_id
+        self.cause: object = None
+        """What the call is being told just now; for the log."""
         self._wall = wall
+        self._hold_error = hold_error
+        self._call = call
         self.ssrc = 0
         self._run: _Run | None = None
         self._next: _Run | None = None
         self._generations = 0
         self._out: list[Output] = []
-        self._wait = Machine(INPUT_WAIT, lambda _: self._wait_for)
+        self._wait = Machine(INPUT_WAIT, lambda _: self._wait_for, call=call, words=cause_words)
         self._wait_for = 0.0
         self._wait_since = 0.0
 
@@ -117,37 +154,63 @@ class ServerTrack:
 
     # -- commands ---------------------------------------------------------------------------------------------------
 
-    def speak(
-        self, wanted: Wanted, now: float, *, text: str, pcm: bytes | None, option: SynthesisOption, finish: bool
-    ) -> list[Output]:
-        """Append to the open playback of the same playId, or begin one; an empty `text` says nothing."""
+    def speak(self, wanted: Wanted, speech: Speech, now: float) -> list[Output]:
+        """Append to the open playback of the same playId, or begin one."""
         if not self.accepts(wanted.play_id):
-            self._begin(SpeakTrack(option.max_concurrent_tasks or 1), wanted, now)
+            content = SpeakTrack(speech.option.max_concurrent_tasks or 1, speech.streaming)
+            self._begin(content, wanted, now)
         run = self._next or self._run
         assert run is not None  # noqa: S101 - _begin has just made one
         run.wanted = wanted
-        if text or pcm is not None:
-            if run.said - run.written >= MAX_ENTRIES:
-                self._tell_error("tts", f"more than {MAX_ENTRIES} texts wait in this playback", None, now)
-            else:
-                entry = Entry(run.said, text, option, pcm)
-                run.texts[run.said] = text if pcm is None else ""
-                run.said += 1
-                self._add(run, PlaybackTrigger.SAY, Say(run.generation, entry), now)
-        if finish:
-            self._add(run, PlaybackTrigger.FINISH, FinishTrack(run.generation), now)
+        self._flow(run, FlowTrigger.RESUME, now)
+        if speech.text or speech.pcm:
+            self._append(run, speech, now)
+        if speech.finish:
+            self._add(run, PlaybackTrigger.FINISH, effects.FinishTrack(run.generation), now)
         return self._taken()
 
-    def play(self, wanted: Wanted, url: str, now: float, *, loop: bool = False) -> list[Output]:
+    def _append(self, run: _Run, speech: Speech, now: float) -> None:
+        if speech.pcm and run.streaming:
+            problem: str | None = "base64 audio cannot be part of a streaming text"
+        else:
+            problem = run.backlog.refusal(speech.text, speech.pcm)
+        if problem is not None:
+            self._tell_error("tts", problem, None, now)
+            return
+        number = run.backlog.add(speech.text, speech.pcm)
+        entry = effects.Entry(number, speech.text, speech.option, speech.pcm)
+        self._add(run, PlaybackTrigger.SAY, effects.Say(run.generation, entry), now)
+        self._flow(run, FlowTrigger.TEXT, now)
+
+    def play(self, wanted: Wanted, url: str, now: float) -> list[Output]:
         """Play a file in place of whatever plays."""
-        self._begin(FileTrack(url, loop), wanted, now)
+        self._begin(FileTrack(url), wanted, now)
+        return self._taken()
+
+    def ring(self, url: str, now: float) -> list[Output]:
+        """Play a file again and again, in place of whatever plays but the same ringtone."""
+        ringtone = FileTrack(url, loop=True)
+        if self._run is None or self._run.content != ringtone:
+            self._begin(ringtone, Wanted(play_id=url), now)
         return self._taken()
 
     def interrupt(self, now: float, *, graceful: bool = False) -> list[Output]:
-        """Cut what plays; silent if nothing does. Only utterances can be let finish."""
+        """Cut what plays; silent if nothing does. What is paused is not being said, so nothing of it is let finish."""
         if self._run is not None:
-            gently = graceful and isinstance(self._run.content, SpeakTrack)
+            gently = graceful and self._run.may_fade
             self._step(self._run, PlaybackTrigger.STOP_GRACEFULLY if gently else PlaybackTrigger.STOP, now)
+        return self._taken()
+
+    def pause(self, now: float) -> list[Output]:
+        """Hold what plays where it is."""
+        if self._run is not None:
+            self._flow(self._run, FlowTrigger.PAUSE, now)
+        return self._taken()
+
+    def resume(self, now: float) -> list[Output]:
+        """Go on from there."""
+        if self._run is not None:
+            self._flow(self._run, FlowTrigger.RESUME, now)
         return self._taken()
 
     def retire_ringtone(self, now: float) -> list[Output]:
@@ -177,18 +240,21 @@ class ServerTrack:
         if run is None or run.generation != fact.generation:
             return []
         match fact:
-            case TrackStopped():
+            case effects.TrackStopped():
                 self._step(run, PlaybackTrigger.STOPPED, now, fact.spoken)
-            case TrackFinishing():
+            case effects.TrackFinishing():
                 self._step(run, PlaybackTrigger.FINISHING, now, fact.spoken)
-            case TrackPlayedOut():
+            case effects.TrackPlayedOut():
                 self._step(run, PlaybackTrigger.PLAYED_OUT, now)
-            case TrackFailed():
+            case effects.TrackFailed():
                 self._step(run, PlaybackTrigger.FAILED, now, fact)
-            case EntryWritten():
-                run.written = fact.number + 1
-                run.texts.pop(fact.number - KEPT_TEXTS, None)
-            case EntryFailed():
+            case effects.TrackDry():
+                self._flow(run, FlowTrigger.RAN_DRY, now)
+            case effects.TrackSounding():
+                self._flow(run, FlowTrigger.SOUND, now)
+            case effects.EntryWritten():
+                run.backlog.written(fact.number)
+            case effects.EntryFailed():
                 self._tell_error(fact.sender, fact.problem, fact.code, now)
         return self._taken()
 
@@ -200,18 +266,23 @@ class ServerTrack:
                 self._tell(
                     Silence(track_id=self.track_id, timestamp=self._wall(now), start_time=since, duration=lasted)
                 )
+        if self._run is not None:
+            for lull in self._run.flow.fired(now):
+                self._flow(self._run, lull, now)
         return self._taken()
 
     def deadline(self) -> Deadline:
         """When to tick next."""
-        return self._wait.deadline()
+        return self._wait.deadline() if self._run is None else min(self._wait.deadline(), self._run.flow.deadline())
 
     # -- steps ------------------------------------------------------------------------------------------------------
 
     def _begin(self, content: SpeakTrack | FileTrack, wanted: Wanted, now: float) -> None:
         self._generations += 1
         label = f"playback {self._generations}"
-        self._next = _Run(self._generations, content, wanted, now, Machine(PLAYBACK, label=label))
+        machine = Machine(PLAYBACK, label=label, call=self._call, words=cause_words)
+        flow = Machine(FLOW, _duration_of_lull, label, call=self._call, words=cause_words)
+        self._next = _Run(self._generations, content, wanted, now, machine, flow)
         if self._run is None:
             self._start_next(now)
         else:
@@ -230,11 +301,23 @@ class ServerTrack:
     def _add(self, run: _Run, trigger: PlaybackTrigger, effect: Effect, now: float) -> None:
         if run is not self._run:
             run.waiting.append((trigger, effect))
-        elif run.machine.step(trigger, now):
+        elif run.machine.step(trigger, now, self.cause):
             self._out.append(effect)
 
+    def _flow(self, run: _Run, trigger: FlowTrigger, now: float) -> None:
+        for action in run.flow.step(trigger, now, self.cause):
+            match action:
+                case FlowAction.HOLD:
+                    self._out.append(effects.PauseTrack(run.generation))
+                case FlowAction.GO_ON:
+                    self._out.append(effects.ResumeTrack(run.generation))
+                case FlowAction.RESTART_LULL:
+                    run.flow.restart(FlowTrigger.LULL, now)
+                case FlowAction.FINISH:
+                    self._add(run, PlaybackTrigger.FINISH, effects.FinishTrack(run.generation), now)
+
     def _step(self, run: _Run, trigger: PlaybackTrigger, now: float, about: Spoken | TrackFailed | None = None) -> None:
-        for action in run.machine.step(trigger, now):
+        for action in run.machine.step(trigger, now, self.cause):
             self._act(run, action, now, about)
         if run.machine.done and run is self._run:
             self._over(run, now)
@@ -242,11 +325,11 @@ class ServerTrack:
     def _act(self, run: _Run, action: PlaybackAction, now: float, about: Spoken | TrackFailed | None) -> None:
         match action:
             case PlaybackAction.START_TRACK:
-                self._out.append(StartTrack(run.generation, run.content))
+                self._out.append(effects.StartTrack(run.generation, run.content))
             case PlaybackAction.STOP_TRACK:
-                self._out.append(StopTrack(run.generation))
+                self._out.append(effects.StopTrack(run.generation))
             case PlaybackAction.FINISH_ENTRY:
-                self._out.append(FinishEntry(run.generation))
+                self._out.append(effects.FinishEntry(run.generation))
             case PlaybackAction.TELL_START:
                 self._wait.step(InputWaitTrigger.HEARD, now)
                 self._tell(TrackStart(track_id=self.track_id, timestamp=self._wall(now), play_id=run.wanted.play_id))
@@ -261,6 +344,7 @@ class ServerTrack:
 
     def _over(self, run: _Run, now: float) -> None:
         self._run = None
+        run.flow.step(FlowTrigger.CLOSE, now)
         if run.replaced:
             self._start_next(now)
             return
@@ -278,7 +362,8 @@ class ServerTrack:
                 track_id=self.track_id,
                 timestamp=self._wall(now),
                 play_id=run.wanted.play_id,
-                subtitle=run.texts.get(spoken.entry if spoken else 0) or None,
+                subtitle=run.backlog.text(spoken.entry if spoken else 0),
+                position=spoken.position if spoken else None,
                 total_duration=spoken.total if spoken else 0,
                 current=spoken.current if spoken else 0,
             )
@@ -296,11 +381,10 @@ class ServerTrack:
         )
 
     def _tell_error(self, sender: str, problem: str, code: int | None, now: float) -> None:
-        self._tell(
-            ErrorEvent(track_id=self.track_id, timestamp=self._wall(now), sender=sender, error=problem, code=code)
-        )
+        event = ErrorEvent(track_id=self.track_id, timestamp=self._wall(now), sender=sender, error=problem, code=code)
+        self._out.extend(self._hold_error(event))
 
-    def _tell(self, event: TrackStart | TrackEnd | Interruption | Silence | ErrorEvent) -> None:
+    def _tell(self, event: TrackStart | TrackEnd | Interruption | Silence) -> None:
         self._out.append(Tell(event))
 
     def _taken(self) -> list[Output]:

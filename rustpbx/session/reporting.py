@@ -44,6 +44,11 @@ class Reporter:
         """Who talks to whom."""
         self._from, self._to = _attendee(caller), _attendee(callee)
 
+    @property
+    def session_id(self) -> str:
+        """The session's id, which is also the session track's."""
+        return self._id
+
     # -- the call ---------------------------------------------------------------------------------------------------
 
     def incoming(self, offer: bytes, now: float) -> events.Incoming:
@@ -107,7 +112,12 @@ class Reporter:
 
     def error(self, sender: str, problem: str, code: int | None, now: float) -> list[Tell]:
         """An `error` for an answered call; before the answer it is kept, because clients take it as the outcome."""
-        event = events.ErrorEvent(track_id=self._id, timestamp=self._wall(now), sender=sender, error=problem, code=code)
+        return self.hold(
+            events.ErrorEvent(track_id=self._id, timestamp=self._wall(now), sender=sender, error=problem, code=code)
+        )
+
+    def hold(self, event: events.ErrorEvent) -> list[Tell]:
+        """Tell an `error` now, or after the answer."""
         if self.answered_at is not None:
             return [Tell(event)]
         if len(self._held) < MAX_HELD_ERRORS:

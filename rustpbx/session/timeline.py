@@ -9,16 +9,18 @@ import attrs
 from rustpbx.session.effects import Spoken
 
 KEPT = 100
-"""Entries remembered: a source holds 10 s at most, so what lies behind these was heard long ago."""
+MARKS = 1000
+"""Entries and marks remembered: a source holds 10 s at most, so what lies behind these was heard long ago."""
 
 
 @attrs.define
 class _Stretch:
     """One entry's place, in ms of audio written; `end` is None while more of it may come."""
 
-    entry: int
+    entry: int | None
     start: int
     end: int | None = None
+    length: int | None = None
 
 
 class Timeline:
@@ -26,12 +28,22 @@ class Timeline:
 
     def __init__(self) -> None:
         self._stretches: deque[_Stretch] = deque(maxlen=KEPT)
+        self._marks: deque[tuple[int, int]] = deque(maxlen=MARKS)
         self._written = 0
 
-    def begin(self, entry: int, written: int) -> None:
-        """`entry` starts where `written` ms have been written so far."""
-        self._stretches.append(_Stretch(entry, written))
+    @property
+    def entry(self) -> int | None:
+        """The entry begun last; None for audio whose words are unknown, and before the first."""
+        return self._stretches[-1].entry if self._stretches else None
+
+    def begin(self, entry: int | None, written: int, length: int | None = None) -> None:
+        """`entry` starts where `written` ms have been written so far; `length` is all of it, if that is known."""
+        self._stretches.append(_Stretch(entry, written, length=length))
         self._written = written
+
+    def mark(self, index: int, written: int) -> None:
+        """The words of the entry begun last from `index` on begin at `written`."""
+        self._marks.append((written, index))
 
     def grow(self, written: int) -> None:
         """The entry begun last now reaches to `written`."""
@@ -45,10 +57,15 @@ class Timeline:
         """What was being heard after `played` ms; None before the first sample."""
         for stretch in reversed(self._stretches):
             if stretch.start < played:
-                total = (self._written if stretch.end is None else stretch.end) - stretch.start
-                return Spoken(stretch.entry, min(played - stretch.start, total), total)
+                so_far = (self._written if stretch.end is None else stretch.end) - stretch.start
+                total = so_far if stretch.length is None else stretch.length
+                return Spoken(stretch.entry, min(played - stretch.start, total), total, self._position(stretch, played))
         return None
 
-    def end_of(self, entry: int) -> int | None:
+    def _position(self, stretch: _Stretch, played: int) -> int | None:
+        reached = (index for at, index in reversed(self._marks) if stretch.start <= at < played)
+        return next(reached, None)
+
+    def end_of(self, entry: int | None) -> int | None:
         """Where `entry` ends; None while more of it may come."""
         return next(stretch.end for stretch in reversed(self._stretches) if stretch.entry == entry)

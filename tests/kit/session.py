@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from rustpbx.core import Tick
-from rustpbx.session import effects
+from rustpbx.session import commands, effects
 from rustpbx.session.call import CallConfig, CallCore
 from rustpbx.session.effects import Effect, Input
-from rustpbx.session.events import Event
+from rustpbx.session.events import ErrorEvent, Event
+from rustpbx.session.options import CallOption
 from rustpbx.sip import events as sip
 from rustpbx.sip.message import NameAddr
 from rustpbx.sip.uri import parse_uri
@@ -31,8 +32,13 @@ def wall(now: float) -> int:
 class Bench:
     """One `CallCore`. `spoken` is what the plane reports when a playback is cut."""
 
-    def __init__(self, session_id: str = "s1") -> None:
-        config = CallConfig(session_id=session_id, server_side_track="T", address="sip:rustpbx@192.0.2.1:5060")
+    def __init__(self, session_id: str = "s1", *, default_voice: bool = True) -> None:
+        config = CallConfig(
+            session_id=session_id,
+            server_side_track="T",
+            address="sip:rustpbx@192.0.2.1:5060",
+            default_voice=default_voice,
+        )
         self.now = 10.0
         self.core = CallCore(config, wall, 42, self.now)
         self.spoken: effects.Spoken | None = None
@@ -106,6 +112,35 @@ def names(out: list[Effect]) -> list[str]:
     return [event.name for event in told(out)]
 
 
+def errors(out: list[Effect]) -> list[tuple[str, str]]:
+    """Sender and text of the `error` events among effects."""
+    return [(event.sender, event.error) for event in told(out) if isinstance(event, ErrorEvent)]
+
+
 def wishes(out: list[Effect]) -> list[Effect]:
     """What goes to SIP."""
     return [effect for effect in out if type(effect).__module__ == sip.__name__]
+
+
+def talking(option: CallOption | None = None, *, default_voice: bool = True) -> Bench:
+    """A call in conversation."""
+    bench = Bench(default_voice=default_voice)
+    bench.incoming()
+    bench.attach()
+    bench.give(commands.Accept(option=option or CallOption()))
+    return bench
+
+
+def track_work(out: list[Effect]) -> list[str]:
+    """The playback effects' names, in order."""
+    kinds = (
+        effects.StartTrack,
+        effects.Say,
+        effects.FinishTrack,
+        effects.StopTrack,
+        effects.FinishEntry,
+        effects.PauseTrack,
+        effects.ResumeTrack,
+        effects.SetMute,
+    )
+    return [type(effect).__name__ for effect in out if isinstance(effect, kinds)]

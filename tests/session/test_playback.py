@@ -3,25 +3,10 @@
 from __future__ import annotations
 
 from rustpbx.session import commands, effects, events
-from rustpbx.session.effects import Effect, Spoken
+from rustpbx.session.effects import Spoken
 from rustpbx.session.options import CallOption
 from rustpbx.sip import events as sip
-from tests.kit.session import Bench, names, told, wall, wishes
-
-
-def talking() -> Bench:
-    """A call in conversation."""
-    bench = Bench()
-    bench.incoming()
-    bench.attach()
-    bench.give(commands.Accept(option=CallOption()))
-    return bench
-
-
-def track_work(out: list[Effect]) -> list[str]:
-    """The playback effects' names, in order."""
-    kinds = (effects.StartTrack, effects.Say, effects.FinishTrack, effects.StopTrack, effects.FinishEntry)
-    return [type(effect).__name__ for effect in out if isinstance(effect, kinds)]
+from tests.kit.session import Bench, names, talking, told, track_work, wall, wishes
 
 
 def test_the_same_play_id_appends() -> None:
@@ -197,7 +182,11 @@ def test_base64_audio_takes_its_place_among_the_texts() -> None:
     bench = talking()
     out = bench.give(commands.Tts(text="AAABAA==", play_id="p", base64=True))
     (say,) = (effect for effect in out if isinstance(effect, effects.Say))
-    assert (say.entry.text, say.entry.pcm) == ("AAABAA==", b"\0\0\1\0")
+    assert (say.entry.text, say.entry.pcm) == ("", b"\0\0\1\0")
+    bench.spoken = Spoken(0, 100, 200)
+    (cut, _) = told(bench.give(commands.Interrupt()))
+    assert isinstance(cut, events.Interruption)
+    assert cut.subtitle is None
 
 
 def test_what_was_held_is_played_as_if_it_came_one_by_one() -> None:

@@ -19,7 +19,9 @@ from rustpbx.session.params import SessionParams
 from rustpbx.session.shell.attachment import Attachment
 from rustpbx.session.shell.listening import listen
 from rustpbx.session.shell.services import Services, UnclaimedError
-from rustpbx.session.shell.track import FilePlayback, SpokenPlayback, Track
+from rustpbx.session.shell.speaking import SpokenPlayback
+from rustpbx.session.shell.streaming import StreamedPlayback
+from rustpbx.session.shell.track import FilePlayback, Track
 from rustpbx.shell.drive import drive
 from rustpbx.sip.events import HangUp, IncomingCall, Refuse, SendInvite, Wish
 
@@ -142,6 +144,8 @@ class _Performer:
                 self._services.plane.close_leg(leg)
             case effects.WatchSpeech():
                 self._services.plane.watch_speech(leg, effect.params)
+            case effects.SetMute():
+                self._services.plane.mute(leg, heard=effect.heard, played=effect.played)
             case effects.Listen():
                 self._start(lambda: listen(effect.option, leg, self._services, self._task.deliver))
             case effects.StartTrack():
@@ -150,6 +154,10 @@ class _Performer:
                 self._tracks[effect.generation].say(effect.entry)
             case effects.FinishTrack():
                 self._tracks[effect.generation].finish()
+            case effects.PauseTrack():
+                self._tracks[effect.generation].pause()
+            case effects.ResumeTrack():
+                self._tracks[effect.generation].resume()
             case effects.FinishEntry():
                 return self._tracks[effect.generation].finish_entry()
             case effects.StopTrack():
@@ -227,6 +235,8 @@ class _Performer:
         leg, generation = self._task.id, effect.generation
         track: Track
         match effect.content:
+            case effects.SpeakTrack(streaming=True):
+                track = StreamedPlayback(leg, generation, self._services, self._task.deliver)
             case effects.SpeakTrack() as content:
                 track = SpokenPlayback(leg, generation, content, self._services, self._task.deliver)
             case effects.FileTrack() as content:

@@ -22,6 +22,7 @@ from rustpbx.session.shell.call_task import CallTask
 from rustpbx.session.shell.services import Services
 from rustpbx.sip.events import Fact, IncomingCall, Refuse
 from rustpbx.sip.shell.stack import Stack
+from rustpbx.speech.registry import has_default_voice
 
 log = logging.getLogger(__name__)
 
@@ -146,6 +147,7 @@ class Registry:
             address=self._address,
             accept_timeout=self._accept_timeout,
             ring_timeout=self._ring_timeout,
+            default_voice=has_default_voice(),
         )
         core = CallCore(config, clock.wall, self._rng.getrandbits(31), clock.now())
         call = CallTask(core, params, self._services)
