@@ -47,7 +47,7 @@ def scenario_with_sound(folder: Path) -> str:
 async def test_sipp_calls_and_streams_and_is_hung_up_on(tmp_path: Path) -> None:
     """What sipp streams is heard by our VAD; our BYE ends its scenario well."""
     async with open_real_house(tmp_path) as house, trio.open_nursery() as nursery:
-        host, port = house.sip
+        host, port = house.address
         nursery.start_soon(
             sipp,
             tmp_path,
@@ -70,7 +70,7 @@ async def test_sipp_calls_and_streams_and_is_hung_up_on(tmp_path: Path) -> None:
 async def test_sipp_calls_hears_us_and_hangs_up(tmp_path: Path) -> None:
     """The peer echoes what it hears, so our own voice comes back as speech; its BYE is the caller's."""
     async with open_real_house(tmp_path) as house, trio.open_nursery() as nursery:
-        host, port = house.sip
+        host, port = house.address
         media = str(30200)
         local = str(free_port(socket.SOCK_DGRAM))
         scenario = str(SCENARIOS / "uac_bye.xml")
@@ -130,7 +130,7 @@ async def test_sipp_offers_what_we_do_not_speak(tmp_path: Path) -> None:
     rest = f'<recv response="100" optional="true"/>\n<recv response="488"/>\n{ack}</scenario>'
     (tmp_path / "g729.xml").write_text(offer + rest)
     async with open_real_house(tmp_path) as house:
-        host, port = house.sip
+        host, port = house.address
         await sipp(tmp_path, "g729.xml", f"{host}:{port}", "-p", str(free_port(socket.SOCK_DGRAM)))
         assert house.server.registry.summaries() == []
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import attrs
 import trio
+from trio.testing import wait_all_tasks_blocked
 
 from rustpbx.app import Outside, Server, open_server
 from rustpbx.media.plane.port import real_ports
@@ -19,6 +20,7 @@ from rustpbx.shell.network import RealNetwork
 from rustpbx.shell.offload import InlineOffload
 from tests.kit.agent import Agent, Webhook, connect_agent
 from tests.kit.scripted import scripted_speech
+from tests.kit.watched import WatchedPorts, WatchedSip
 
 LOOPBACK = "127.0.0.1"
 
@@ -32,16 +34,38 @@ def free_port(kind: socket.SocketKind) -> int:
 
 @attrs.frozen
 class RealHouse:
-    """A running server, and the webhook it tells of calls."""
+    """A running server, the webhook it tells of calls, and all that it says on the wire."""
 
     server: Server
     webhook: Webhook
+    rtp: WatchedPorts
+    sip: WatchedSip
 
     @property
-    def sip(self) -> tuple[str, int]:
+    def address(self) -> tuple[str, int]:
         """Where to send SIP."""
         assert self.server.sip is not None
         return self.server.sip
+
+    @property
+    def uri(self) -> str:
+        """Whom to call."""
+        host, port = self.address
+        return f"sip:800@{host}:{port}"
+
+    async def owned(self) -> dict[str, int]:
+        """What is left of the calls once our own requests are answered; all zeros when they are over.
+
+        Transactions are not in it: they answer resent requests for 32 s more.
+        """
+        assert self.server.stack is not None
+        await self.server.stack.flush()
+        await wait_all_tasks_blocked()
+        return {
+            "calls": len(self.server.registry.calls),
+            "legs": self.server.plane.legs,
+            "dialogs": self.server.stack.counters["dialogs"],
+        }
 
     @asynccontextmanager
     async def agent(self, path: str = "/call/sip") -> AsyncIterator[Agent]:
@@ -70,17 +94,23 @@ async def open_real_house(cache: Path) -> AsyncIterator[RealHouse]:
         max_calls=20,
         media_cache_path=str(cache),
     )
+    clock = TrioClock()
+    ports = WatchedPorts(real_ports(), clock.now)
     outside = Outside(
         network=RealNetwork(),
-        ports=real_ports(),
+        ports=ports,
         offload=InlineOffload(),
-        clock=TrioClock(),
+        clock=clock,
         rng=random.Random(random.SystemRandom().random()),
     )
     webhook = Webhook()
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(webhook.serve, RealNetwork(), hook)
-        with scripted_speech():
-            async with open_server(config, outside) as server:
-                yield RealHouse(server, webhook)
-        nursery.cancel_scope.cancel()
+    try:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(webhook.serve, RealNetwork(), hook)
+            with scripted_speech():
+                async with open_server(config, outside) as server:
+                    assert server.stack is not None
+                    yield RealHouse(server, webhook, ports, WatchedSip(server.stack))
+            nursery.cancel_scope.cancel()
+    finally:
+        ports.shutdown()
