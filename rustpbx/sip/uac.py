@@ -52,6 +52,7 @@ class UacCall(Call):
         self._transaction: ClientTransaction | None = None
         self._early: dict[str, Dialog] = {}
         self._acks: dict[str, Send] = {}
+        self._forks: dict[str, Leg] = {}
 
     def dial(self, wish: SendInvite, now: float) -> None:
         """Send the INVITE. Raises LocalError, with nothing sent, if a header field of the wish is not one."""
@@ -147,8 +148,17 @@ class UacCall(Call):
             return
         fork = attrs.evolve(self.leg, dialog=Dialog.of_response(self._invite, cause.response, cause.source))
         if fork.dialog is not None:
+            self._forks[tag] = fork
             self._acks[tag] = fork.acknowledge(self._invite, fork.dialog)
-            fork.request("BYE", None, now)
+            fork.request("BYE", self, now)
+
+    def _requested(self, request: Request, outcome: Outcome, now: float) -> None:
+        """The BYE of a lost fork concerns nobody, but a proxy may want credentials for it too."""
+        fork = self._forks.get(request.to.tag or "")
+        if fork is None:
+            super()._requested(request, outcome, now)
+        elif isinstance(outcome, Heard) and fork.challenged(outcome.response):
+            fork.again(request, self, now)
 
     def _send_cancel(self, _cause: Cause, now: float) -> None:
         if self._transaction is not None:

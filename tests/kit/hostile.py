@@ -10,14 +10,17 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 from enum import Enum, auto
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import attrs
+from hypothesis import note
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
 
 from rustpbx.core import Address
 from tests.kit.peers_sip import Packet
+
+T = TypeVar("T")
 
 LIFETIME = 5.0
 """Seconds that a datagram may stay in flight: T4 (RFC 3261 17.1.2.2)."""
@@ -160,11 +163,18 @@ class Hostile(RuleBasedStateMachine):
         """False until the initialize rule has run; invariants are looked at before."""
         return hasattr(self, "wire")
 
+    @staticmethod
+    def pick(data: st.DataObject, options: Sequence[T]) -> T:
+        """One of them, noted in a line: Hypothesis would print whole messages and books."""
+        chosen = options[data.draw(st.integers(0, len(options) - 1), "pick")]
+        note(f"  {chosen}")
+        return chosen
+
     @precondition(lambda self: self.wire.flying)
     @rule(data=st.data(), fate=st.sampled_from([Fate.DELIVER, Fate.DELIVER, *Fate]))
     def carry(self, data: st.DataObject, fate: Fate) -> None:
         """One datagram's fate; any of those in flight may be the next, so they also swap."""
-        self.wire.meet(data.draw(st.sampled_from(self.wire.flying)), fate)
+        self.wire.meet(self.pick(data, self.wire.flying), fate)
 
     @precondition(lambda self: self.wire.flying)
     @rule()

@@ -34,7 +34,7 @@ from tests.kit.peers_sip import Packet, request
 
 @attrs.define(eq=False, repr=False)
 class Asked:
-    """A request of ours; `unsendable` is when the transport gave up on it."""
+    """A request of ours; `unsendable` is when the transport gave up on the ACK of its refusal."""
 
     timing: Timing
     started: float
@@ -87,7 +87,7 @@ class Asked:
         if status < 300:  # timer M
             return InviteClient.TERMINATED if now >= at + self.timing.limit else InviteClient.ACCEPTED
         lingers = 0.0 if self.timing.reliable else self.timing.limit  # timer D
-        over = now >= at + lingers or at <= self.unsendable <= now
+        over = now >= min(at + lingers, self.unsendable)
         return InviteClient.TERMINATED if over else InviteClient.COMPLETED
 
     def unheard(self, now: float) -> bool:
@@ -218,8 +218,8 @@ class Node:
         message = packet.message
         branch = message.via.branch or ""
         for asked in self.asked:
-            if asked.transaction.branch == branch:
-                asked.unsendable = min(asked.unsendable, now)
+            if asked.transaction.branch == branch and asked.expected(now) is InviteClient.COMPLETED:
+                asked.unsendable = now
         waiting = [one for one in self.asked if one.transaction.branch == branch and one.unheard(now)]
         self.layer.undeliverable(Undeliverable(branch, "no route"), now)
         assert [one.outcomes[-1:] for one in waiting] == [[(now, Failed(503, "no route"))]] * len(waiting)

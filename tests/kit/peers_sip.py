@@ -54,6 +54,9 @@ class Packet:
     destination: Address
     at: float = 0.0
 
+    def __str__(self) -> str:
+        return f"{self.title} {self.source[0]} -> {self.destination[0]}"
+
     @property
     def message(self) -> Request | Response:
         """What it says."""

@@ -194,6 +194,21 @@ def test_the_first_fork_wins_and_the_others_are_acknowledged_and_hung_up() -> No
     assert ours.message.to.tag == "two"
 
 
+def test_the_challenged_bye_of_a_lost_fork_is_repeated_with_credentials() -> None:
+    """22.2 holds for every request: else the fork's callee would stay connected to nobody."""
+    lone, invite = dialling(Credentials("alice", "secret"))
+    lone.send(reply(invite, 200, tag="one", body=ANSWER))
+    _, bye = lone.send(reply(invite, 200, tag="two", contact="sip:two@192.0.2.9"))
+    asked = bye.message
+    assert isinstance(asked, Request)
+    challenge = reply(asked, 407, contact=None, lines=(("Proxy-Authenticate", 'Digest realm="r", nonce="n"'),))
+    again = sent(lone.send(challenge))
+    assert (again.method, again.to.tag, again.cseq.number) == ("BYE", "two", asked.cseq.number + 1)
+    assert (again.header("Proxy-Authorization") or "").startswith('Digest username="alice"')
+    assert lone.send(reply(again, 200, contact=None)) == []
+    assert [type(fact) for fact in lone.facts] == [CallAnswered]
+
+
 def test_a_bye_on_one_early_fork_of_several_only_ends_that_fork() -> None:
     """The others ring on."""
     lone, invite = dialling()

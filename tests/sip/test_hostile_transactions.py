@@ -41,14 +41,14 @@ class Transactions(Hostile):
     @rule(data=st.data(), status=st.sampled_from([*PROVISIONALS, *FINALS]))
     def answer(self, data: st.DataObject, status: int) -> None:
         """A side answers what it was asked, perhaps once more than it should."""
-        node, served = data.draw(st.sampled_from(self.served()[-6:]))
+        node, served = self.pick(data, self.served()[-6:])
         self.wire.put(node.answer(served, status, self.wire.now))
 
     @precondition(lambda self: self.ringing())
     @rule(data=st.data())
     def cancel(self, data: st.DataObject) -> None:
         """A side cancels an INVITE that rings."""
-        node, asked = data.draw(st.sampled_from(self.ringing()))
+        node, asked = self.pick(data, self.ringing())
         self.wire.put(node.cancel(asked, self.wire.now))
 
     # -- the wire's own tricks ----------------------------------------------------------------------------------------
@@ -57,13 +57,13 @@ class Transactions(Hostile):
     @rule(data=st.data(), number=st.integers(1, 2))
     def fork(self, data: st.DataObject, number: int) -> None:
         """Another branch of an INVITE answers as well."""
-        self.wire.flying.append(fork(data.draw(st.sampled_from(self.successes())), number))
+        self.wire.flying.append(fork(self.pick(data, self.successes()), number))
 
     @precondition(lambda self: self.requests() and self.wire.kind is Kind.HOSTILE)
     @rule(data=st.data())
     def refuse_to_send(self, data: st.DataObject) -> None:
         """The transport finds no route for a request, or an ACK, of ours."""
-        packet = data.draw(st.sampled_from(self.requests()))
+        packet = self.pick(data, self.requests())
         self.wire.flying.remove(packet)
         node = next(node for node in self.nodes if node.address == packet.source)
         self.wire.put(node.unsendable(packet, self.wire.now))

@@ -1,0 +1,227 @@
+"""Endpoints that call each other over a hostile wire: legal facts, one end, both sides agree, nothing stays behind."""
+
+from __future__ import annotations
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import initialize, invariant, precondition, rule
+
+from rustpbx.sip.encoder import encode_message
+from rustpbx.sip.events import (
+    AcceptOffer,
+    Answer,
+    Credentials,
+    HangUp,
+    Refuse,
+    RefuseOffer,
+    Ring,
+    SendDigit,
+    SendInvite,
+    SendOffer,
+    Wish,
+)
+from rustpbx.sip.message import NameAddr, Response
+from rustpbx.sip.tables import CallState
+from rustpbx.sip.uri import parse_uri
+from tests.kit.hostile import Hostile, Kind
+from tests.kit.hostile_calls import CAROL, STRANGER, Book, ProxiedWire, User
+from tests.kit.peers_sip import ALICE, ANSWER, BOB, OFFER, Packet, request
+
+MOST_CALLS = 3
+
+RECOVERY = 40.0
+"""Seconds of a good wire after which nothing that was lost matters: more than 64*T1."""
+
+STRANGE = {
+    "OPTIONS": "200 OPTIONS",
+    "BYE": "481 BYE",
+    "INFO": "481 INFO",
+    "UPDATE": "481 UPDATE",
+    "CANCEL": "481 CANCEL",
+    "REGISTER": "405 REGISTER",
+    "DANCE": "501 DANCE",
+    "ACK": None,
+}
+"""What a stranger asks outside any dialog, and what it is told."""
+
+
+def wishes(leg: str, number: int) -> list[Wish]:
+    """What either side may wish for a leg, sensible or not. Bodies differ, so that they can be told apart."""
+    return [
+        HangUp(leg),
+        SendOffer(leg, OFFER + b"a=x:%d\r\n" % number),
+        AcceptOffer(leg, ANSWER + b"a=x:%d\r\n" % number),
+        AcceptOffer(leg, ANSWER + b"a=x:%d\r\n" % number),
+        RefuseOffer(leg),
+        SendDigit(leg, "5"),
+    ]
+
+
+def answers(leg: str) -> list[Wish]:
+    """What a called side may wish besides."""
+    return [Ring(leg), Ring(leg, 183, ANSWER), Answer(leg, ANSWER), Answer(leg, ANSWER), Refuse(leg, 486)]
+
+
+class Calls(Hostile):
+    """Alice and Bob call each other, Carol answers forks; anything may happen on the way."""
+
+    wire: ProxiedWire
+
+    @initialize(
+        seed=st.integers(0, 2**16),
+        kind=st.sampled_from([Kind.FAIR, Kind.HOSTILE]),
+        known=st.booleans(),
+        one=st.integers(0, 1),
+    )
+    def start(self, seed: int, kind: Kind, known: bool, one: int) -> None:
+        """Three endpoints and the first INVITE; `known` gives the callers credentials."""
+        self.alice, self.bob, self.carol = (User(at, seed + i) for i, at in enumerate((ALICE, BOB, CAROL)))
+        self.users = [self.alice, self.bob, self.carol]
+        self.credentials = Credentials("alice", "secret") if known else None
+        self.wire = ProxiedWire(self.users, kind)
+        self.muddled: set[str] = set()
+        self.bodies = 0
+        self.dial(one)
+
+    # -- the sessions -------------------------------------------------------------------------------------------------
+
+    @precondition(lambda self: sum(len(user.books) for user in self.users) < MOST_CALLS)
+    @rule(one=st.integers(0, 1))
+    def dial(self, one: int) -> None:
+        """Alice calls Bob, or he her."""
+        user, callee = self.users[one], self.users[1 - one]
+        wish = SendInvite(
+            leg=f"leg-{len(user.books)}",
+            caller=NameAddr(parse_uri(f"sip:user@{user.address[0]}")),
+            callee=parse_uri(f"sip:user@{callee.address[0]}"),
+            body=OFFER,
+            local_host=user.address[0],
+            credentials=self.credentials,
+        )
+        self.wire.put(user.dial(wish, self.wire.now))
+
+    @rule(data=st.data())
+    def wish(self, data: st.DataObject) -> None:
+        """A session wishes something for a leg of its own."""
+        user, book = self.pick(data, self.legs())
+        self.bodies += 1
+        known = wishes(book.leg, self.bodies)
+        self.ask(user, book, self.pick(data, known if book.placed else known + answers(book.leg)))
+
+    @precondition(lambda self: any(not book.placed for _, book in self.legs()))
+    @rule(data=st.data())
+    def answer(self, data: st.DataObject) -> None:
+        """A called side answers: conversations are reached."""
+        user, book = self.pick(data, [(user, book) for user, book in self.legs() if not book.placed])
+        self.ask(user, book, Answer(book.leg, ANSWER))
+
+    @precondition(lambda self: self.talking())
+    @rule(data=st.data(), method=st.sampled_from(["OPTIONS", "UPDATE", "INFO"]), body=st.sampled_from([b"", OFFER]))
+    def within(self, data: st.DataObject, method: str, body: bytes) -> None:
+        """A request within a dialog that our own sessions never ask for."""
+        user, book = self.pick(data, self.talking())
+        if method == "UPDATE":  # what becomes of its offer, nobody here is told
+            self.muddled.add(book.call_id)
+        self.wire.put(user.within(book, method, body, self.wire.now))
+
+    # -- the others ---------------------------------------------------------------------------------------------------
+
+    @precondition(lambda self: self.credentials is not None and self.wire.challengeable())
+    @rule(data=st.data())
+    def challenge(self, data: st.DataObject) -> None:
+        """The proxy wants to know who asks."""
+        self.wire.challenge(self.pick(data, self.wire.challengeable()))
+
+    @precondition(lambda self: self.wire.forkable())
+    @rule(data=st.data())
+    def fork(self, data: st.DataObject) -> None:
+        """The proxy lets Carol answer too."""
+        self.wire.fork(self.pick(data, self.wire.forkable()))
+
+    @precondition(lambda self: self.wire.kind is Kind.HOSTILE and self.requests())
+    @rule(data=st.data())
+    def refuse_to_send(self, data: st.DataObject) -> None:
+        """The transport finds no route."""
+        packet = self.pick(data, self.requests())
+        self.wire.flying.remove(packet)
+        user = next(user for user in self.users if user.address == packet.source)
+        self.wire.put(user.unsendable(packet, self.wire.now))
+
+    @rule(method=st.sampled_from(sorted(STRANGE)), one=st.integers(0, 1), number=st.integers(0, 2**32))
+    def stranger(self, method: str, one: int, number: int) -> None:
+        """Who asks outside any dialog is answered at once; nobody else notices."""
+        user = self.users[one]
+        message = request(method, branch=f"z9hG4bK-{number}", call_id=f"stranger-{number}", contact=None)
+        packet = Packet(encode_message(message), STRANGER, user.address)
+        told = [len(book.facts) for book in user.books.values()]
+        sent = user.receive(packet, self.wire.now)
+        wanted = STRANGE[method]
+        assert [one.title for one in sent] == ([] if wanted is None else [wanted])
+        assert [len(book.facts) for book in user.books.values()] == told
+
+    # -- what holds ---------------------------------------------------------------------------------------------------
+
+    @invariant()
+    def books_are_legal(self) -> None:
+        """Facts, timers and counters of every side."""
+        if self.started:
+            for user in self.users:
+                user.check(self.wire.now)
+
+    def teardown(self) -> None:
+        """The callers hang up, then the others: over a fair wire all had been told of the end before that."""
+        if not self.started:
+            return
+        fair = self.wire.kind is Kind.FAIR
+        if fair:
+            self.both_sides_agree()
+        for user, book in self.legs():
+            if book.placed:
+                self.ask(user, book, HangUp(book.leg))
+        self.wire.run_down(cut=not fair)
+        if fair:
+            assert [book for _, book in self.legs() if not book.ended] == []
+        for user, book in self.legs():
+            self.ask(user, book, HangUp(book.leg))
+        self.wire.run_down(cut=not fair)
+        for user in self.users:
+            user.check(self.wire.now)
+            assert user.left() == [0] * 8
+
+    def both_sides_agree(self) -> None:
+        """After a while over a good wire: a call is up or over on both sides, and both believe in the same session."""
+        end = self.wire.now + RECOVERY
+        self.wire.settle()
+        while self.wire.deadline() <= end:
+            self.wire.wait_until(self.wire.deadline())
+            self.wire.settle()
+        forked = {packet.message.call_id for packet in self.wire.forked.values()}
+        for taken in [book for _, book in self.legs() if not book.placed and book.call_id not in forked]:
+            placed = next(book for _, book in self.legs() if book.placed and book.call_id == taken.call_id)
+            assert placed.ended == taken.ended, (placed, taken)
+            if not taken.ended:
+                assert placed.up == taken.up == taken.answered, (placed, taken)
+                assert placed.agreed == taken.agreed or taken.call_id in self.muddled, (placed.agreed, taken.agreed)
+
+    # -- helpers ------------------------------------------------------------------------------------------------------
+
+    def ask(self, user: User, book: Book, wish: Wish) -> None:
+        """Wish."""
+        self.wire.put(user.wish(book, wish, self.wire.now))
+
+    def legs(self) -> list[tuple[User, Book]]:
+        """All that ever were."""
+        return [(user, book) for user in self.users for book in user.books.values()]
+
+    def talking(self) -> list[tuple[User, Book]]:
+        """Legs whose side has a dialog and has not sent BYE."""
+        states = {CallState.INCOMING, CallState.ANSWERED, CallState.CONFIRMED}
+        return [(user, book) for user, book in self.legs() if book.state in states]
+
+    def requests(self) -> list[Packet]:
+        """Requests in flight."""
+        return [packet for packet in self.wire.flying if not isinstance(packet.message, Response)]
+
+
+TestCalls = Calls.TestCase
+TestCalls.settings = settings(stateful_step_count=50, deadline=None)
