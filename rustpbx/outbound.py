@@ -12,6 +12,7 @@ import contextlib
 import ipaddress
 import ssl
 from collections.abc import AsyncIterator, Iterable, Iterator
+from functools import cache
 from typing import Any
 
 import attrs
@@ -59,7 +60,7 @@ class Download:
 
 
 def open_client(network: Network, *, ssl_context: ssl.SSLContext | None = None) -> httpx.AsyncClient:
-    """An httpx client over `network` for trusted URLs. Costs about 20 ms: make one and keep it.
+    """An httpx client over `network` for trusted URLs. The first costs about 20 ms: it reads the certificates.
 
     Redirects are not followed, the environment's proxies and .netrc are not read. Raises httpx's own errors.
     """
@@ -347,12 +348,18 @@ class _Body(httpx.AsyncByteStream):
         await self._response.aclose()
 
 
+@cache
+def _public_authorities() -> ssl.SSLContext:
+    """The certificates that httpx trusts, read once in a process."""
+    return httpx.create_ssl_context(trust_env=False)
+
+
 class _PoolTransport(httpx.AsyncBaseTransport):
     """httpx's transport over a connection pool with our backend."""
 
     def __init__(self, backend: _Backend, ssl_context: ssl.SSLContext | None) -> None:
         self._pool = httpcore.AsyncConnectionPool(
-            ssl_context=ssl_context or httpx.create_ssl_context(trust_env=False),
+            ssl_context=ssl_context or _public_authorities(),
             max_connections=100,
             max_keepalive_connections=20,
             keepalive_expiry=5.0,

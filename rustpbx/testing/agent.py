@@ -70,7 +70,8 @@ class Agent:
         """What it heard and which events it got, in a line."""
         if self._socket is None:
             return "no call"
-        return f"heard {quoted(self.heard)}, events: {', '.join(self.names) or 'none'}"
+        shown = [f"error ({e['sender']}: {e['error']})" if e["event"] == "error" else e["event"] for e in self.events]
+        return f"heard {quoted(self.heard)}, events: {', '.join(shown) or 'none'}"
 
     # -- the socket ---------------------------------------------------------------------------------------------
 
@@ -138,11 +139,10 @@ class Agent:
             return notice
         raise ScriptError(f"no call was announced to the agent within {within:g} s")
 
-    async def rejects(self, code: int | None = None, reason: str | None = None, within: float = PATIENCE) -> None:
+    async def rejects(self, code: int = 603, reason: str = "", within: float = PATIENCE) -> None:
         """Refuse the webhook's next call."""
         await self.is_called(within)
-        given = {"code": code, "reason": reason}
-        await self.send("reject", **{key: value for key, value in given.items() if value is not None})
+        await self.send("reject", code=code, reason=reason)
 
     async def dials(self, uri: str | None = None, option: Mapping[str, object] = OPTION) -> None:
         """Call `uri`, or the phone, from a socket of its own; `until("answer")` waits for the answer."""

@@ -18,6 +18,7 @@ from typing import Any
 
 import attrs
 import trio
+import trio.testing
 import trio_websocket
 
 from rustpbx.app import Outside, Server, open_server
@@ -139,16 +140,17 @@ class House:
                 await nursery.start(self.webhook.serve, self.agents, (AGENT, WEBHOOK_PORT))
                 async with (
                     open_server(plan.config, outside_of(self.wire, plan.seed)) as self.server,
-                    open_phone(self.wire.host(PHONE), PHONE, seed=plan.seed) as self.phone,
+                    open_phone(self.wire.host(PHONE), PHONE, 5060, seed=plan.seed) as self.phone,
                     trio.open_nursery() as self._staff,
                 ):
                     self._before = belongings(self.server, self.wire, but=self._staff)
-                    self._employ(self._staff)
+                    await self._employ(self._staff)
                     yield self
                     self._staff.cancel_scope.cancel()
                 nursery.cancel_scope.cancel()
 
-    def _employ(self, staff: trio.Nursery) -> None:
+    async def _employ(self, staff: trio.Nursery) -> None:
+        """Start the programs under test, and let them get ready."""
         plan = self.plan
         if plan.agent is not None:
             staff.start_soon(self._serve_calls, plan.agent, staff, name="agent")
@@ -156,6 +158,7 @@ class House:
             staff.start_soon(plan.program, self.agents, self.server.http, name="agent")
         if plan.embedded is not None:
             staff.start_soon(plan.embedded, self.server, name="agent")
+        await trio.testing.wait_all_tasks_blocked()
 
     async def _serve_calls(self, agent: SocketAgent, staff: trio.Nursery) -> None:
         async for notice in self.webhook.calls:
@@ -199,7 +202,7 @@ class House:
         return Handset(lambda: phone, lambda: self.uri, partial(self._weather, ip), user)
 
     async def _hold_phone(self, user: str, ip: str, *, task_status: trio.TaskStatus[Phone]) -> None:
-        async with open_phone(self.wire.host(ip), ip, user=user, seed=self.plan.seed) as phone:
+        async with open_phone(self.wire.host(ip), ip, 5060, user=user, seed=self.plan.seed) as phone:
             task_status.started(phone)
             await trio.sleep_forever()
 
@@ -226,20 +229,20 @@ class House:
 
     async def settle(self) -> None:
         """Wait until nothing of any call is left. Raises `LeftoverError` naming what stays."""
-        if not await _comes_true(lambda: not self.server.registry.calls, PARTING):
+        if not await _comes_true(lambda: not self.server.registry.calls, PARTING, step=0.1):
             raise LeftoverError(self.calls())
-        if not await _comes_true(lambda: not self._left(), SETTLING):
+        if not await _comes_true(lambda: not self._left(), SETTLING, step=1.0):
             raise LeftoverError(self._left())
 
     def _left(self) -> list[str]:
         return belongings(self.server, self.wire, but=self._staff).more_than(self._before)
 
 
-async def _comes_true(condition: Callable[[], bool], within: float) -> bool:
-    """Whether it does, within so many virtual seconds: looked at ten times in one, for nothing tells of it."""
+async def _comes_true(condition: Callable[[], bool], within: float, *, step: float) -> bool:
+    """Whether it does, within so many virtual seconds: looked at after each `step`, for nothing tells of it."""
     with trio.move_on_after(within):
         while not condition():  # noqa: ASYNC110 - the end of a timer or a retransmission is no event that we could await
-            await trio.sleep(0.1)
+            await trio.sleep(step)
     return condition()
 
 

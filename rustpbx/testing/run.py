@@ -58,7 +58,7 @@ def seeded(seed: int) -> Iterator[None]:
     """
     before, urandom = random.getstate(), os.urandom
     random.seed(seed)
-    os.urandom = random.Random(f"urandom {seed}").randbytes  # type: ignore[assignment]  # a bound method, as good
+    os.urandom = random.Random(f"urandom {seed}").randbytes
     try:
         yield
     finally:

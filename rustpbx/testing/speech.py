@@ -124,7 +124,7 @@ class ScriptedRecognizer:
 
     Sound is a block whose loudest sample exceeds `loud`. A partial comes whenever there are new words, the final text
     after `silence` seconds without sound, or when the audio ends. Times are those of the blocks. `heard` keeps the
-    audio. `trouble` counts the seconds of sound.
+    audio, `told` the final texts. `trouble` counts the seconds of sound.
     """
 
     script: deque[str] = attrs.field(factory=deque, converter=_queue)
@@ -132,6 +132,7 @@ class ScriptedRecognizer:
     loud: int = attrs.field(default=1000, kw_only=True)
     trouble: Trouble | None = attrs.field(default=None, kw_only=True)
     heard: deque[AudioBlock] = attrs.field(factory=lambda: deque(maxlen=KEPT), init=False)
+    told: list[str] = attrs.field(factory=list, init=False)
     _ear: Ear | None = attrs.field(default=None, init=False)
     _index: int = attrs.field(default=0, init=False)
     _stretch: _Stretch | None = attrs.field(default=None, init=False)
@@ -185,6 +186,7 @@ class ScriptedRecognizer:
         if text:
             if self.script:
                 self.script.popleft()
+            self.told.append(text)
             await transcripts.send(Transcript(self._index, text, True, stretch.started_at, stretch.loud_until))
             self._index += 1
 
