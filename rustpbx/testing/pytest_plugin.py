@@ -35,6 +35,8 @@ OTHERS = ("anyio", "asyncio", "trio")
 
 _CASE: pytest.StashKey[Case] = pytest.StashKey()
 _HOUSE: pytest.StashKey[House] = pytest.StashKey()
+_TEST: pytest.StashKey[Callable[..., Any]] = pytest.StashKey()
+_INNER: pytest.StashKey[Callable[..., Any]] = pytest.StashKey()
 
 
 # -- options ------------------------------------------------------------------------------------------------------
@@ -91,14 +93,18 @@ def _options(item: pytest.Item) -> Options:
 # -- whose test, and with which seed ------------------------------------------------------------------------------
 
 
-def _coroutine(test: Callable[..., object]) -> bool:
-    """Whether a test function is a coroutine, also inside Hypothesis's `@given`."""
-    given = getattr(test, "hypothesis", None)
-    return inspect.iscoroutinefunction(test if given is None else given.inner_test)
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Keep each coroutine test as it is written: plugins that take every coroutine for theirs put a wrapper there."""
+    if isinstance(item, pytest.Function):
+        test = getattr(item.obj, "__func__", item.obj)
+        given = getattr(test, "hypothesis", None)
+        item.stash[_TEST] = test
+        item.stash[_INNER] = test if given is None else given.inner_test
 
 
 def _is_ours(item: pytest.Function) -> bool:
-    if not _coroutine(item.obj):
+    inner = item.stash.get(_INNER, None)
+    if not inspect.iscoroutinefunction(inner):
         return False
     if item.get_closest_marker("rustpbx") is not None or "rustpbx_house" in item.fixturenames:
         return True
@@ -108,6 +114,8 @@ def _is_ours(item: pytest.Function) -> bool:
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """With `--rustpbx-runs`, each test of ours once for each seed."""
     runs = metafunc.config.getoption("rustpbx_runs")
+    if runs > 1:
+        pytest_itemcollected(metafunc.definition)
     if runs > 1 and _is_ours(metafunc.definition):
         if "rustpbx_seed" not in metafunc.fixturenames:
             metafunc.fixturenames.append("rustpbx_seed")
@@ -182,13 +190,13 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
     """Run a test of ours in virtual time, one under `@given` once per example."""
     if not _is_ours(pyfuncitem):
         return None
-    given = getattr(pyfuncitem.obj, "hypothesis", None)
-    if given is not None:
-        if inspect.iscoroutinefunction(given.inner_test):
-            given.inner_test = _synchronous(pyfuncitem, given.inner_test)
+    test, inner = pyfuncitem.stash[_TEST], pyfuncitem.stash[_INNER]
+    if test is not inner:
+        test.hypothesis.inner_test = _synchronous(pyfuncitem, inner)  # type: ignore[attr-defined]  # put there by @given
         return None
-    arguments = {name: pyfuncitem.funcargs[name] for name in inspect.signature(pyfuncitem.obj).parameters}
-    _run(pyfuncitem, partial(pyfuncitem.obj, **arguments))
+    bound = test if pyfuncitem.instance is None else partial(test, pyfuncitem.instance)
+    arguments = {name: pyfuncitem.funcargs[name] for name in inspect.signature(bound).parameters}
+    _run(pyfuncitem, partial(bound, **arguments))
     return True
 
 

@@ -173,6 +173,39 @@ async def test_asyncio(anyio_backend):
     result.assert_outcomes(passed=2)
 
 
+def test_a_plugin_that_takes_every_coroutine_does_not_get_ours(inner: Run, pytester: pytest.Pytester) -> None:
+    """Plugins whose automatic modes put a wrapper in each coroutine test's place find ours run as they are written."""
+    pytester.makeconftest(
+        """
+import pytest
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_call(item):
+    given = getattr(item.obj, "hypothesis", None)
+    if given is None:
+        item.obj = lambda **arguments: pytest.fail("run by another plugin")
+    else:
+        given.inner_test = lambda **arguments: pytest.fail("run by another plugin")
+"""
+    )
+    result = inner(
+        """
+from hypothesis import HealthCheck, given, settings, strategies as st
+class TestPhone:
+    @pytest.fixture(autouse=True)
+    def number(self):
+        self.number = "555-1234"
+    async def test_method(self, phone):
+        await trio.sleep(100)
+        assert self.number == "555-1234"
+@settings(max_examples=2, deadline=None, suppress_health_check=list(HealthCheck))
+@given(seconds=st.integers(1, 100))
+async def test_examples(phone, seconds):
+    await trio.sleep(seconds)
+"""
+    )
+    result.assert_outcomes(passed=2)
+
+
 def test_loading_the_plugin_loads_nothing() -> None:
     """It is loaded in every pytest run of whoever has the package, so it must cost nothing."""
     program = "import sys, pytest; before = set(sys.modules); import rustpbx.testing.pytest_plugin; "
