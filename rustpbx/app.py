@@ -6,7 +6,6 @@ programs that embed it; `run_server` is `python -m rustpbx`.
 
 from __future__ import annotations
 
-import logging
 import os
 import random
 import signal
@@ -26,6 +25,7 @@ from rustpbx.core import Address
 from rustpbx.embed.call import Call
 from rustpbx.embed.door import Calls, Door, Handler, answer_each
 from rustpbx.errors import LocalError, RustpbxError, SpeechError
+from rustpbx.journal import Journal
 from rustpbx.media.fetch import Fetcher
 from rustpbx.media.plane.plane import Plane, PlaneConfig
 from rustpbx.media.plane.port import Ports, real_ports
@@ -47,7 +47,7 @@ from rustpbx.speech import local
 from rustpbx.speech.registry import SpeechServices
 from rustpbx.values import shown_url
 
-log = logging.getLogger(__name__)
+log = Journal(__name__)
 
 POOLS = {
     "decode": PoolSpec(size=1, queue=64, time_limit=60.0),

@@ -17,6 +17,7 @@ import trio
 from rustpbx import __version__, logs
 from rustpbx.config import Config, load_config
 from rustpbx.errors import ConfigError, RustpbxError
+from rustpbx.settings import LogLevel
 from rustpbx.values import shown_url
 
 _ABOUT = """\
@@ -45,7 +46,7 @@ def main(
         config = load_config(asked.file or asked.conf, os.environ if environ is None else environ)
         if asked.command == "check-config":
             return _report(config, asked.file or asked.conf)
-        logs.set_up(config.log_level, config.log_format, config.log_file)
+        logs.set_up(config.log_level, config.log_format, config.log_file, _log_levels(config))
         return _serve(config, before_serving)
     except ConfigError as error:
         print(error, file=sys.stderr)
@@ -108,6 +109,12 @@ def _who(config: Config) -> str:
         who.append("anybody with a token")
     who.extend(str(network) for network in config.allow_from)
     return ", ".join(who) or "nobody"
+
+
+def _log_levels(config: Config) -> tuple[tuple[str, LogLevel], ...]:
+    """Those of single loggers; `ua.trace` is a short way to say one of them."""
+    trace: tuple[tuple[str, LogLevel], ...] = ((logs.SIP_TRACE, "debug"),) if config.ua and config.ua.trace else ()
+    return trace + config.log_levels
 
 
 def _serve(config: Config, before_serving: Callable[[], object]) -> int:

@@ -88,6 +88,14 @@ _FORMAT = values.one_of("wav", "mp3", "ogg", "flac")
 _VENDOR = values.one_of(
     "aliyun", "tencent", "minio", "aws", "gcp", "azure", "digital_ocean", aliases={"a_w_s": "aws", "g_c_p": "gcp"}
 )
+_LOG_LEVEL = values.one_of(*get_args(LogLevel), aliases={"warning": "warn"})
+
+
+def _log_levels(value: object) -> tuple[tuple[str, Any], ...]:
+    """A table of logger names and levels."""
+    table = _table(value)
+    return tuple((values.filled(name), values.at(f".{name}", _LOG_LEVEL)(level)) for name, level in table.items())
+
 
 # How a value is read where the field's type does not say it; strings, whole numbers, flags and tables go by type.
 _PARSE: dict[type, dict[str, values.Parse[Any]]] = {
@@ -98,8 +106,9 @@ _PARSE: dict[type, dict[str, values.Parse[Any]]] = {
         "allow_from": values.list_of(values.network),
         "trusted_proxies": values.list_of(values.network),
         "origins": values.list_of(values.origin),
-        "log_level": values.one_of(*get_args(LogLevel), aliases={"warning": "warn"}),
+        "log_level": _LOG_LEVEL,
         "log_format": values.one_of(*get_args(LogFormat)),
+        "log_levels": _log_levels,
         "external_ip": values.ip_literal,
         "rtp_start_port": _PORT,
         "rtp_end_port": _PORT,

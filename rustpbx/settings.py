@@ -67,6 +67,8 @@ class UaConfig:
     ring_timeout: float = 60.0
     """Seconds that an outgoing call rings."""
     graceful_shutdown: bool = True
+    trace: bool = False
+    """Log every SIP message, at the level `debug` of the logger `rustpbx.sip.trace`."""
     handler: HandlerConfig | None = None
     register_users: tuple[RegisterUser, ...] = ()
     tcp_port: int | None = None
@@ -171,6 +173,8 @@ class Config:
     log_level: LogLevel = "info"
     log_file: str | None = None
     log_format: LogFormat = "console"
+    log_levels: tuple[tuple[str, LogLevel], ...] = ()
+    """Levels of single loggers, and of those below them."""
 
     ua: UaConfig | None = attrs.field(factory=lambda: UaConfig(accept_timeout=50.0))
     """None: no SIP."""

@@ -57,6 +57,7 @@ KEYS = [
     Key("log_level", "WARN", "warn", "loud", "must be one of trace, debug, info, warn, error"),
     Key("log_file", "/var/log/x.log", "/var/log/x.log", 1, "expected a string"),
     Key("log_format", "json", "json", "xml", "must be one of console, json"),
+    Key("log_levels", {"a.b": "Warning"}, (("a.b", "warn"),), "debug", "expected a table"),
     Key("external_ip", "203.0.113.7", "203.0.113.7", "203.0.113.7:5060", "expected an IP address without port"),
     Key("rtp_start_port", 20000, 20000, 0, "must be 1 to 65535"),
     Key("rtp_end_port", 30000, 30000, 65536, "must be 1 to 65535"),
@@ -87,6 +88,7 @@ KEYS = [
     Key("ua.callid_suffix", "example.com", "example.com", 1, "expected a string"),
     Key("ua.accept_timeout", "1m 30s", 90.0, "1m 30", "expected a duration"),
     Key("ua.ring_timeout", "45s", 45.0, True, "expected a string"),
+    Key("ua.trace", True, True, "yes", "expected true or false"),
     Key("ua.graceful_shutdown", False, False, "false", "expected true or false"),
     Key("ua.tcp_port", 5070, 5070, 0, "must be 1 to 65535"),
     Key("ua.tls_port", 5071, 5071, 0, "must be 1 to 65535"),
@@ -124,7 +126,7 @@ OTHERS = {"callrecord.url", "callrecord.headers", "proxy", "console", "database_
 def toml(value: object) -> str:
     """A value as inline TOML."""
     if isinstance(value, dict):
-        return "{" + ", ".join(f"{name} = {toml(item)}" for name, item in value.items()) + "}"
+        return "{" + ", ".join(f"{json.dumps(name)} = {toml(item)}" for name, item in value.items()) + "}"
     if isinstance(value, list):
         return f"[{', '.join(toml(item) for item in value)}]"
     return json.dumps(value)
@@ -187,7 +189,7 @@ def paths(value: Any, prefix: str = "") -> set[str]:
     found: set[str] = set()
     for name, item in value.items():
         inner = item[0] if isinstance(item, list) and item and isinstance(item[0], dict) else item
-        nested = isinstance(inner, dict) and inner and name != "headers"
+        nested = isinstance(inner, dict) and inner and name not in ("headers", "log_levels")
         found |= paths(inner, f"{prefix}{name}.") if nested else {prefix + name}
     return found
 
@@ -266,7 +268,7 @@ register_users = [{server = "a"}, {server = "b", username = "u", credential = {u
 type = "http"
 """
     assert problems(text) == {
-        "http_addr": "expected a string, got 8080",
+        "http_addr": "expected a string, got a number",
         "ua.udp_prot": "unknown key (did you mean udp_port?)",
         "ua.register_users[0].username": "missing",
         "ua.register_users[1].credential.password": "missing",

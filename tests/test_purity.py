@@ -64,7 +64,7 @@ LAYERS = {
     "media/": ("core", "errors", "journal", "machine", "shell", "media", "outbound"),
     "speech/": ("core", "errors", "journal", "machine", "shell", "media", "speech", "outbound"),
     "session/": ("core", "errors", "journal", "machine", "shell", "sip", "media", "speech", "session"),
-    "embed/": ("errors", "sip", "session", "embed"),
+    "embed/": ("errors", "journal", "sip", "session", "embed"),
     "control/": ("core", "errors", "journal", "shell", "sip", "session", "control", "config", "values", "outbound"),
 }
 """Who may import whom. Not listed: the top (app, cli, demo, testing), which may import everything."""

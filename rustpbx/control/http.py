@@ -6,7 +6,6 @@ status that names its fault, a peer never sees a traceback, and a peer that goes
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Awaitable, Callable, Mapping
 
 import attrs
@@ -15,8 +14,9 @@ import trio
 
 from rustpbx.control.wire import encode_json
 from rustpbx.errors import RustpbxError
+from rustpbx.journal import Journal
 
-_LOG = logging.getLogger(__name__)
+_LOG = Journal(__name__)
 _READ_SIZE = 16 * 1024
 LINGER_SECONDS = 1.0
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -28,13 +27,14 @@ from rustpbx.control.websocket import Patience, handshake_key, serve_agent
 from rustpbx.control.wire import calls_body, health_body
 from rustpbx.core import Address
 from rustpbx.errors import OverloadedError
+from rustpbx.journal import Journal
 from rustpbx.session.options import CallType
 from rustpbx.session.params import SessionExistsError
 from rustpbx.shell.clock import Clock
 from rustpbx.shell.network import Network
 
-_LOG = logging.getLogger(__name__)
-_ACCESS_LOG = logging.getLogger("rustpbx.access")
+_LOG = Journal(__name__)
+_ACCESS_LOG = Journal("rustpbx.access")
 
 DEFAULT_ICE_SERVERS: tuple[Mapping[str, object], ...] = ({"urls": ["stun:stun.l.google.com:19302"]},)
 

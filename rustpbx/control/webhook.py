@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import logging
 import uuid
 from collections.abc import Mapping
 from typing import Protocol
@@ -19,11 +18,12 @@ import trio
 
 from rustpbx.control.wire import encode_json, rfc3339
 from rustpbx.errors import RustpbxError
+from rustpbx.journal import Journal
 from rustpbx.shell.clock import Clock
 from rustpbx.sip.events import IncomingCall
 from rustpbx.values import shown_url
 
-_LOG = logging.getLogger(__name__)
+_LOG = Journal(__name__)
 
 
 class AnnounceError(RustpbxError):
@@ -84,7 +84,7 @@ class Webhook:
             failure = await self._post(url, body, headers, share)
             if failure is None:
                 return
-            _LOG.warning("webhook for %s: %s", call.leg, failure)
+            _LOG.warning("webhook: %s", failure, call=call.leg)
             failures.append(failure)
         raise AnnounceError("; ".join(failures) or "no webhook is configured")
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import logging
 from collections import Counter
 
 import attrs
@@ -18,10 +17,11 @@ import trio_websocket
 from rustpbx.control.http import HttpError, Request
 from rustpbx.control.sessions import Attachment
 from rustpbx.control.wire import MAX_MESSAGE, WireError, decode_command, encode_event, rfc3339
+from rustpbx.journal import Journal
 from rustpbx.session.events import Event
 from rustpbx.shell.clock import Clock
 
-_LOG = logging.getLogger(__name__)
+_LOG = Journal(__name__)
 
 MISSED_PONGS = 3
 """So many pings without an answer are a dropped socket."""
@@ -205,7 +205,7 @@ class _Conversation:
             command = decode_command(text)
         except WireError as error:
             self._counters["bad_commands"] += 1
-            _LOG.info("bad command for %s: %s", self._attachment.session_id, error)
+            _LOG.info("bad command: %s", error, call=self._attachment.session_id)
             self._attachment.bad_command(str(error))
         else:
             self._attachment.command(command)
@@ -235,7 +235,7 @@ class _Conversation:
             return encode_event(event)
         except (TypeError, ValueError):
             self._counters["events_unencodable"] += 1
-            _LOG.exception("event %s of %s cannot be JSON", event.name, self._attachment.session_id)
+            _LOG.exception("event %s cannot be JSON", event.name, call=self._attachment.session_id)
             return None
 
     async def ping(self, interval: int) -> None:

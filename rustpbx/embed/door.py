@@ -6,7 +6,6 @@ socket can take it, and waits in one bounded queue. With nobody listening, or th
 
 from __future__ import annotations
 
-import logging
 from collections import deque
 from collections.abc import Awaitable, Callable
 from types import TracebackType
@@ -16,13 +15,14 @@ import attrs
 import trio
 
 from rustpbx.embed.call import Call
+from rustpbx.journal import Journal
 from rustpbx.session.options import CallType
 from rustpbx.session.params import SessionExistsError, SessionParams
 from rustpbx.session.shell.attachment import Attachment
 from rustpbx.session.shell.services import Announcer, UnclaimedError
 from rustpbx.sip.events import IncomingCall
 
-log = logging.getLogger(__name__)
+log = Journal(__name__)
 
 WAITING = 100
 """Calls that may wait for the program. More than that and it is not keeping up: the next one goes elsewhere."""
@@ -171,4 +171,4 @@ async def _answer(call: Call, handler: Handler) -> None:
         async with call:
             await handler(call)
     except Exception:
-        log.exception("call %s: its agent failed", call.id)
+        log.exception("its agent failed", call=call.id)

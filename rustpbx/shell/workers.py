@@ -8,7 +8,6 @@ reaps every process.
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
 import sys
 from collections import deque
@@ -22,10 +21,11 @@ import trio
 
 from rustpbx import worker
 from rustpbx.errors import OverloadedError, RustpbxError
+from rustpbx.journal import Journal
 
 T = TypeVar("T")
 
-log = logging.getLogger(__name__)
+log = Journal(__name__)
 
 MAX_THREADS = 8
 MAX_WAITING_FOR_THREADS = 256

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import logging
 from typing import Protocol
 
 import numpy as np
 import trio
 
+from rustpbx.journal import Journal
 from rustpbx.shell.clock import Clock
 
-log = logging.getLogger(__name__)
+log = Journal(__name__)
 
 TICK = 0.02
 

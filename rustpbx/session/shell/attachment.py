@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from typing import Protocol
 
@@ -11,8 +10,6 @@ import trio
 from rustpbx.session.commands import Command
 from rustpbx.session.effects import AgentAttached, AgentGone, BadCommand, Input, PingSent
 from rustpbx.session.events import Event
-
-log = logging.getLogger(__name__)
 
 OUTBOX = 1000
 """Events that may wait for an agent that reads slowly; more, and it counts as lost."""
@@ -63,7 +60,6 @@ class Attachment:
     def lost(self, cause: str) -> None:
         """The agent is gone (socket closed, no pong, a stalled write). Idempotent."""
         if self._live:
-            log.info("session %s: agent lost: %s", self.session_id, cause)
             self._live = False
             self._send.close()
             self._detach()

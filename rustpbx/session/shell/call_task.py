@@ -5,13 +5,13 @@ Whatever happens inside, `CallTask.run` returns normally after the call has let 
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
 import trio
 
 from rustpbx.errors import LocalError, OverloadedError, RustpbxError
+from rustpbx.journal import Journal
 from rustpbx.session import effects
 from rustpbx.session.call import CallCore
 from rustpbx.session.effects import Effect, Input
@@ -25,7 +25,7 @@ from rustpbx.session.shell.track import FilePlayback, Track
 from rustpbx.shell.drive import drive
 from rustpbx.sip.events import HangUp, IncomingCall, Refuse, SendInvite, Wish
 
-log = logging.getLogger(__name__)
+log = Journal(__name__)
 
 INBOX = 1000
 """Inputs that may wait for a call. Full means that it is stuck or flooded, so it ends."""
@@ -63,7 +63,7 @@ class CallTask:
             return
 
     def _break(self, why: str) -> None:
-        log.error("call %s: ending it: %s", self.id, why)
+        log.error("ending it: %s", why, call=self.id)
         self.broken = True
         self._scope.cancel()
 
@@ -86,7 +86,7 @@ class CallTask:
                     nursery.cancel_scope.cancel()
         except Exception:
             self.broken = True
-            log.exception("call %s: failed, ending it", self.id)
+            log.exception("failed, ending it", call=self.id)
         finally:
             self._let_go()
 
@@ -173,7 +173,7 @@ class _Performer:
         try:
             self._services.stack.wish(wish)
         except LocalError as problem:
-            log.warning("call %s: %s cannot be sent: %s", self._task.id, type(wish).__name__, problem)
+            log.warning("%s cannot be sent: %s", type(wish).__name__, problem, call=self._task.id)
             if isinstance(wish, SendInvite):
                 return effects.SetupFailed(str(problem))
             return effects.Broken(str(problem))
@@ -187,7 +187,7 @@ class _Performer:
         try:
             await work()
         except Exception as problem:
-            log.exception("call %s: a task failed, ending it", self._task.id)
+            log.exception("a task failed, ending it", call=self._task.id)
             self._task.deliver(effects.Broken(f"{type(problem).__name__}: {problem}"))
 
     async def _announce(self, call: IncomingCall) -> None:
@@ -197,7 +197,7 @@ class _Performer:
         except UnclaimedError as problem:
             self._task.deliver(effects.AnnounceFailed(str(problem)))
         except RustpbxError as problem:
-            log.warning("call %s: nobody took it: %s", self._task.id, problem)
+            log.warning("nobody took it: %s", problem, call=self._task.id)
             self._task.deliver(effects.AnnounceFailed("webhook failed"))
 
     async def _prepare_dial(self, host: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import random
 import uuid
 from collections import Counter
@@ -13,6 +12,7 @@ import trio
 
 from rustpbx import __version__
 from rustpbx.errors import OverloadedError
+from rustpbx.journal import Journal
 from rustpbx.session import effects
 from rustpbx.session.call import CallConfig, CallCore
 from rustpbx.session.options import CallType
@@ -24,7 +24,7 @@ from rustpbx.sip.events import Fact, IncomingCall, Refuse
 from rustpbx.sip.shell.stack import Stack
 from rustpbx.speech.registry import has_default_voice
 
-log = logging.getLogger(__name__)
+log = Journal(__name__)
 
 
 class Registry:

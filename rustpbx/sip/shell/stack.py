@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ipaddress
-import logging
 import math
 import random
 from collections import Counter, OrderedDict
@@ -15,6 +14,7 @@ import trio
 
 from rustpbx.core import Address, Tick
 from rustpbx.errors import LocalError
+from rustpbx.journal import Journal
 from rustpbx.shell.clock import Clock
 from rustpbx.shell.network import Datagrams, Network
 from rustpbx.sip.endpoint import Endpoint, EndpointConfig
@@ -33,7 +33,7 @@ from rustpbx.sip.events import (
 )
 from rustpbx.sip.shell.resolver import Resolver, Unresolved, is_literal
 
-log = logging.getLogger(__name__)
+log = Journal(__name__)
 
 MOST_FACTS = 10_000
 MOST_OUT = 10_000
@@ -231,7 +231,7 @@ class Stack:
             self._emit.send_nowait(fact)
         except (trio.WouldBlock, trio.BrokenResourceError):
             self._counters["facts_lost"] += 1
-            log.warning("nobody takes facts: %s of leg %s is lost, its call is hung up", type(fact).__name__, fact.leg)
+            log.warning("nobody takes facts: %s is lost, the call is hung up", type(fact).__name__, call=fact.leg)
             return Refuse(fact.leg, 503) if isinstance(fact, IncomingCall) else HangUp(fact.leg)
         return None
 
