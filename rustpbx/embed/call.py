@@ -201,7 +201,7 @@ class Call:
     def _sorted_out(self, error: BaseException | None) -> tuple[BaseException | None, BaseException | None]:
         """What of an exception only says that this call is over, and the rest."""
         if isinstance(error, BaseExceptionGroup):
-            return error.split(self._is_told)
+            return error.split(lambda each: self._is_told(each))  # noqa: PLW0108 - Python 3.11 wants a function here
         return (error, None) if error is not None and self._is_told(error) else (None, error)
 
     def _is_told(self, error: BaseException) -> bool:
