@@ -12,7 +12,7 @@ import attrs
 import numpy as np
 import trio
 import trio.testing
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from rustpbx.core import Address
@@ -270,6 +270,19 @@ async def act(talk: Talk, number: int, step: tuple[Any, ...]) -> None:
             await talk.give(commands.Pause() if name == "pause" else commands.Resume())
 
 
+ONE_AT_WORK = [
+    ("wait", 0.01),
+    ("wait", 0.01),
+    ("tts", (0.9, 0.0, False, False), "a", False, False),
+    ("tts", (0.9, 1.0, True, False), "a", False, False),
+    ("wait", 0.31),
+    ("interrupt", False),
+    ("wait", 0.8),
+]
+"""Cut while the next text's service does not notice: the track's task lives on, and must not be heard."""
+
+
+@example(steps=ONE_AT_WORK, ptime=20, native=False, last=0.0)
 @given(steps=steps, ptime=st.sampled_from([20, 60]), native=flags, last=st.sampled_from([0.0, 0.5, 4.0]))
 async def test_no_sample_outlives_its_playback(
     steps: list[tuple[Any, ...]], ptime: int, native: bool, last: float

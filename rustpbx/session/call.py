@@ -15,16 +15,16 @@ import attrs
 from rustpbx.core import Deadline, Tick
 from rustpbx.errors import MediaError, RemoteError
 from rustpbx.machine import Machine
-from rustpbx.media import events as media
 from rustpbx.session import commands, effects, events
 from rustpbx.session.agreement import Agreement, check_offer
 from rustpbx.session.conversation import Conversation
-from rustpbx.session.dialling import DialError, Dialling, header_lines, one_line
+from rustpbx.session.dialling import DialError, Dialling, header_lines
 from rustpbx.session.effects import Effect, Input
 from rustpbx.session.ending import ENDINGS, SYSTEM, Ending, of_bye, of_hangup
 from rustpbx.session.options import CallOption
 from rustpbx.session.playback import AutoHangUp, Output, ServerTrack
 from rustpbx.session.processing import unavailable, vad_params
+from rustpbx.session.refusing import refusal, rejection
 from rustpbx.session.reporting import Reporter
 from rustpbx.session.tables import (
     ATTACHMENT,
@@ -35,6 +35,7 @@ from rustpbx.session.tables import (
     Call,
     CallTrigger,
 )
+from rustpbx.session.triggers import AGENT_TRIGGERS, TRIGGERS, AgentFact, Cause
 from rustpbx.session.wording import cause as cause_words
 from rustpbx.sip import events as sip
 from rustpbx.sip.message import Lines
@@ -45,33 +46,6 @@ UPGRADE_TIME = 10.0
 """Seconds from the reservation of an id to the socket's upgrade."""
 CLOSING_TIME = 1.0
 """Seconds that the counters of a cut playback may take."""
-
-_TRIGGERS: dict[type, CallTrigger] = {
-    commands.Reject: CallTrigger.REJECT,
-    commands.Accept: CallTrigger.ACCEPT,
-    commands.Hangup: CallTrigger.HANG_UP,
-    sip.CallCancelled: CallTrigger.CANCELLED,
-    sip.CallProgress: CallTrigger.PROGRESS,
-    sip.CallRefused: CallTrigger.REFUSED,
-    sip.OfferReceived: CallTrigger.OFFERED,
-    sip.ByeReceived: CallTrigger.BYE,
-    sip.CallLost: CallTrigger.LOST,
-    media.LegFailed: CallTrigger.LEG_FAILED,
-    effects.LegUnusable: CallTrigger.LEG_UNUSABLE,
-    effects.LegReady: CallTrigger.LEG_READY,
-    effects.SetupFailed: CallTrigger.SETUP_FAILED,
-    effects.Broken: CallTrigger.BROKEN,
-    effects.Killed: CallTrigger.KILLED,
-    AutoHangUp: CallTrigger.AUTO_HANG_UP,
-}
-"""Inputs whose trigger needs no look at the call; the others are classified by `CallCore._classify`."""
-
-AgentFact = effects.AgentReserved | effects.AgentAttached | effects.AgentGone
-_AGENT_TRIGGERS: dict[type, AttachmentTrigger] = {
-    effects.AgentReserved: AttachmentTrigger.RESERVED,
-    effects.AgentAttached: AttachmentTrigger.UPGRADED,
-    effects.AgentGone: AttachmentTrigger.LOST,
-}
 
 _OVER = (Call.ENDING, Call.ENDED)
 
@@ -172,7 +146,7 @@ class CallCore:
         if trigger is not None and (self._machine.state, trigger) in CALL.rows:
             self._step(trigger, what, now)
         elif isinstance(what, AgentFact):
-            self._attach(_AGENT_TRIGGERS[type(what)], what, now)
+            self._attach(AGENT_TRIGGERS[type(what)], what, now)
         elif isinstance(what, effects.PingSent):
             self._out.append(effects.Tell(self.report.ping(what.payload, now)))
         elif self._is_misplaced(what):
@@ -195,7 +169,7 @@ class CallCore:
 
     def _classify(self, what: Input | AutoHangUp) -> CallTrigger | None:
         classifier = self._CLASSIFIERS.get(type(what))
-        return _TRIGGERS.get(type(what)) if classifier is None else classifier(self, what)
+        return TRIGGERS.get(type(what)) if classifier is None else classifier(self, what)
 
     def _classify_ring(self, command: commands.Ring) -> CallTrigger:
         early = command.early_media or command.ringtone is not None
@@ -257,7 +231,7 @@ class CallCore:
             CallTrigger.CLOSING_TIMEOUT: CLOSING_TIME,
         }[timer]
 
-    def _step(self, trigger: CallTrigger, cause: Input | AutoHangUp | Tick, now: float) -> None:
+    def _step(self, trigger: CallTrigger, cause: Cause, now: float) -> None:
         before = self._machine.state
         actions = self._machine.step(trigger, now, None if trigger is CallTrigger.QUIET else cause)
         if self._machine.state is Call.ENDING and before is not Call.ENDING:
@@ -265,7 +239,7 @@ class CallCore:
         for action in actions:
             getattr(self, f"_{action.name.lower()}")(cause, now)
 
-    def _note_ending(self, trigger: CallTrigger, cause: Input | AutoHangUp | Tick) -> None:
+    def _note_ending(self, trigger: CallTrigger, cause: Cause) -> None:
         if trigger is CallTrigger.BYE:
             self._ending = of_bye(incoming=self._incoming is not None)
         elif isinstance(cause, commands.Hangup):
@@ -330,25 +304,8 @@ class CallCore:
         self._process_audio(now)
         self._out.append(sip.Answer(self.id, self._agreement.sdp.encode()))
 
-    def _refuse(self, cause: Input | AutoHangUp | Tick, _: float) -> None:
-        match cause:
-            case commands.Reject():
-                refusal = sip.Refuse(self.id, cause.code, one_line(cause.reason))
-            case commands.Hangup():
-                refusal = sip.Refuse(self.id, 486 if (cause.reason or "").lower() == "busy" else 603)
-            case sip.IncomingCall():
-                refusal = sip.Refuse(self.id, self.report.status, self.report.problem)
-            case effects.AnnounceFailed():
-                refusal = sip.Refuse(self.id, 503, cause.problem)
-            case effects.LegUnusable():
-                refusal = sip.Refuse(self.id, cause.status, cause.problem)
-            case media.LegFailed() | effects.Broken():
-                refusal = sip.Refuse(self.id, 500)
-            case AutoHangUp():
-                refusal = sip.Refuse(self.id, 603)
-            case _:
-                refusal = sip.Refuse(self.id, 480)
-        self._out.append(refusal)
+    def _refuse(self, cause: Cause, _: float) -> None:
+        self._out.append(refusal(self.id, cause, self.report))
 
     # -- actions: an agent's call -----------------------------------------------------------------------------------
 
@@ -422,17 +379,9 @@ class CallCore:
         self._out.extend(map(effects.Tell, self.report.answer(sdp, now)))
         self._listen()
 
-    def _tell_reject(self, cause: Input | Tick, now: float) -> None:
-        match cause:
-            case sip.CallRefused():
-                event = self.report.reject(cause.status, cause.reason, now)
-            case sip.CallAnswered():
-                event = self.report.reject(488, self.report.problem or "No answer received", now)
-            case commands.Accept():
-                event = self.report.reject(481, "no pending call", now)
-            case _:
-                event = self.report.reject(408, "Request Timeout", now)
-        self._out.append(effects.Tell(event))
+    def _tell_reject(self, cause: Cause, now: float) -> None:
+        code, reason = rejection(cause, self.report)
+        self._out.append(effects.Tell(self.report.reject(code, reason, now)))
 
     def _tell_error(self, cause: Input, now: float) -> None:
         problem = getattr(cause, "problem", None) or self.report.problem or "call set-up failed"

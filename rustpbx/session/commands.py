@@ -58,10 +58,14 @@ class Tts:
     """Speak. Commands with equal `play_id` (None equals None) form one playback; another id cuts it and begins anew.
 
     `text` may be empty, to carry `end_of_stream` alone: no more commands for this playback, `trackEnd` when all is
-    spoken. `streaming` sends texts incrementally down one provider connection. `base64` says that `text` is base64
-    of s16le mono PCM at 16 kHz. `speaker` beats `option.speaker`; `option` is laid over the call's. With
-    `auto_hangup` the call ends with this playback. `wait_input_timeout`, in ms, sends `silence` if the remote party
-    says or presses nothing for so long after it; 0 and None are off. `cache_key` replaces the cache's own key.
+    spoken. `base64` says that `text` is base64 of s16le mono PCM at 16 kHz. `speaker` beats `option.speaker`; `option`
+    is laid over the call's. Without `streaming` each command is an utterance of its own. With it (the playback's first
+    command decides) the texts are pieces of one, spoken in one flow with the first one's voice, and the playback ends
+    by itself ten quiet seconds after its last text.
+
+    What the last command of a playback says of its end counts: with `auto_hangup` the call ends with it, unless
+    another playback replaced it. `wait_input_timeout`, in ms, sends `silence` if the remote party says or presses
+    nothing for so long after it; 0 and None are off. `cache_key` replaces the cache's own key.
     """
 
     name: ClassVar[str] = "tts"
@@ -92,7 +96,8 @@ class Play:
 class Interrupt:
     """Stop what plays: `interruption`, then `trackEnd`; silent if nothing plays.
 
-    `graceful` lets the text being spoken finish. `fade_out_ms` is accepted and ignored.
+    `graceful` lets the text being spoken finish, unless it is paused, streaming, or a file. Texts and files that wait
+    for the answer are dropped. `fade_out_ms` is accepted and ignored.
     """
 
     name: ClassVar[str] = "interrupt"
@@ -102,7 +107,7 @@ class Interrupt:
 
 @attrs.frozen(kw_only=True)
 class Pause:
-    """Hold the playback where it is. No event."""
+    """Hold the playback where it is, until `resume` or the next `tts` or `play`. No event."""
 
     name: ClassVar[str] = "pause"
 
@@ -139,7 +144,10 @@ class Refer:
 
 @attrs.frozen(kw_only=True)
 class Mute:
-    """Silence what a track contributes; None is all current tracks. No event; an unknown track is ignored."""
+    """Make silence of what a track contributes, until `unmute`; None is all current tracks, an unknown one is ignored.
+
+    Nobody hears the session track, and its DTMF is dropped; what plays on the server-side track goes on unheard.
+    """
 
     name: ClassVar[str] = "mute"
     track_id: str | None = None

@@ -74,7 +74,8 @@ class SynthesisOption:
 
     `provider` None is the embedded one. `samplerate` is in Hz (16000 if nobody says), `speed` a multiplier (1.0),
     `volume` 0..10 (5), `codec` what the provider is asked for (`pcm`). `max_concurrent_tasks` is how many requests
-    of one playback may run at once (1). `wait_input_timeout` is in ms and the default of commands that have none.
+    of one playback may run at once (1; more than 8 are 8). `wait_input_timeout` is in ms and the default of commands
+    that have none.
     """
 
     provider: str | None = None

@@ -1,0 +1,39 @@
+"""What inputs mean to a call, where that needs no look at the call; `CallCore` classifies the others."""
+
+from __future__ import annotations
+
+from rustpbx.core import Tick
+from rustpbx.media import events as media
+from rustpbx.session import commands, effects
+from rustpbx.session.effects import Input
+from rustpbx.session.playback import AutoHangUp
+from rustpbx.session.tables import AttachmentTrigger, CallTrigger
+from rustpbx.sip import events as sip
+
+Cause = Input | AutoHangUp | Tick
+
+TRIGGERS: dict[type, CallTrigger] = {
+    commands.Reject: CallTrigger.REJECT,
+    commands.Accept: CallTrigger.ACCEPT,
+    commands.Hangup: CallTrigger.HANG_UP,
+    sip.CallCancelled: CallTrigger.CANCELLED,
+    sip.CallProgress: CallTrigger.PROGRESS,
+    sip.CallRefused: CallTrigger.REFUSED,
+    sip.OfferReceived: CallTrigger.OFFERED,
+    sip.ByeReceived: CallTrigger.BYE,
+    sip.CallLost: CallTrigger.LOST,
+    media.LegFailed: CallTrigger.LEG_FAILED,
+    effects.LegUnusable: CallTrigger.LEG_UNUSABLE,
+    effects.LegReady: CallTrigger.LEG_READY,
+    effects.SetupFailed: CallTrigger.SETUP_FAILED,
+    effects.Broken: CallTrigger.BROKEN,
+    effects.Killed: CallTrigger.KILLED,
+    AutoHangUp: CallTrigger.AUTO_HANG_UP,
+}
+
+AgentFact = effects.AgentReserved | effects.AgentAttached | effects.AgentGone
+AGENT_TRIGGERS: dict[type, AttachmentTrigger] = {
+    effects.AgentReserved: AttachmentTrigger.RESERVED,
+    effects.AgentAttached: AttachmentTrigger.UPGRADED,
+    effects.AgentGone: AttachmentTrigger.LOST,
+}
