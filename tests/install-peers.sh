@@ -5,7 +5,7 @@ set -eu
 
 missing=""
 # program:package
-for peer in cc:build-essential sipp:sip-tester; do
+for peer in cc:build-essential sipp:sip-tester baresip:baresip-core kamailio:kamailio; do
     command -v "${peer%%:*}" >/dev/null 2>&1 || missing="$missing ${peer##*:}"
 done
 [ -n "$missing" ] || exit 0
@@ -13,6 +13,13 @@ done
 if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then
     echo "installing$missing ..."
     export DEBIAN_FRONTEND=noninteractive
+    # Kamailio's package would start a proxy of its own: Debian asks this file whether services may start.
+    policy=/usr/sbin/policy-rc.d
+    if [ ! -e "$policy" ]; then
+        trap 'rm -f "$policy"' EXIT
+        printf '#!/bin/sh\nexit 101\n' >"$policy"
+        chmod +x "$policy"
+    fi
     # shellcheck disable=SC2086  # a list of packages
     if apt-get update -qq && apt-get install -y -qq --no-install-recommends $missing >/dev/null; then
         exit 0

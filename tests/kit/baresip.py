@@ -29,6 +29,9 @@ LENGTH = 60
 PATIENCE = 10.0
 """Seconds that a phone has to do or tell what is waited for."""
 
+BREATH: Pcm = np.zeros(round(0.3 * RATE), np.int16)
+"""Silence before a phone speaks: what it sends before its answer has reached the caller is nobody's yet."""
+
 NO_SOUND: Pcm = np.zeros(0, np.int16)
 
 MODULE_FOLDERS = ("/usr/lib/baresip/modules", "/usr/local/lib/baresip/modules")
@@ -133,7 +136,7 @@ async def open_baresip(
 ) -> AsyncIterator[Baresip]:
     """A phone, ready for calls, with its files in a folder of `tmp_path`; its process ends with the block.
 
-    It plays `says` (8 kHz) at the start of each call, and silence then. `account` are the parameters of its account, in
+    It plays `says` (8 kHz) 0.3 s into each call, and silence then. `account` are the parameters of its account, in
     baresip's words: `audio_codecs=PCMA;ptime=40`.
     """
     folder = tmp_path / user
@@ -150,6 +153,7 @@ async def open_baresip(
         phone = Baresip(folder, user, sip, stream)
         nursery.start_soon(phone.read)
         try:
+            await phone.do("about")  # before it has taken our connection, what it tells is told to nobody
             yield phone
         finally:
             nursery.cancel_scope.cancel()
@@ -162,7 +166,7 @@ def _set_up(folder: Path, settings: Mapping[str, object], account: str, says: Pc
     ports = {"first_rtp": first_rtp, "last_rtp": first_rtp + 40}
     (folder / "config").write_text(CONFIG.format(folder=folder, modules=modules, **ports, **settings))
     (folder / "accounts").write_text(account)
-    _write(folder / "says.wav", np.concatenate([says, np.zeros(LENGTH * RATE, np.int16)]))
+    _write(folder / "says.wav", np.concatenate([BREATH, says, np.zeros(LENGTH * RATE, np.int16)]))
 
 
 def _write(path: Path, pcm: Pcm) -> None:

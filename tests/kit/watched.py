@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 
 import attrs
 import numpy as np
+import trio
 
 from rustpbx.core import Address
 from rustpbx.media.codec.g711 import PCMA, PCMU
@@ -16,6 +17,9 @@ from rustpbx.media.plane.stages import Bytes
 from rustpbx.sip.message import Request, Response
 from rustpbx.sip.parser import parse_message
 from rustpbx.sip.shell.stack import Stack, Traced
+
+PATIENCE = 10.0
+"""Seconds that a message has to come or go."""
 
 LAWS = {0: PCMU, 8: PCMA}
 
@@ -116,12 +120,21 @@ class WatchedSip:
 
     def __init__(self, stack: Stack) -> None:
         self.messages: list[Passed] = []
+        self._news = trio.lowlevel.ParkingLot()
         stack.trace = self._note
 
     @property
     def flow(self) -> list[str]:
         """All messages, in short."""
         return [passed.summary for passed in self.messages]
+
+    async def until(self, summary: str, count: int = 1) -> Passed:
+        """The `count`-th message of that kind, as soon as it has passed. AssertionError if it does not in time."""
+        with trio.move_on_after(PATIENCE):
+            while self.flow.count(summary) < count:
+                await self._news.park()
+        assert self.flow.count(summary) >= count, f"{summary} has not passed within {PATIENCE:g} s, but {self.flow}"
+        return self.find(summary, count)
 
     def find(self, summary: str, count: int = 1) -> Passed:
         """The `count`-th message of that kind."""
@@ -130,3 +143,4 @@ class WatchedSip:
     def _note(self, traced: Traced) -> None:
         message = parse_message(traced.data)
         self.messages.append(Passed(traced.direction, traced.now, traced.peer, message))
+        self._news.unpark_all()
