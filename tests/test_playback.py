@@ -232,7 +232,7 @@ async def test_a_failing_text_among_others_is_skipped_with_one_error() -> None:
 
 async def test_a_text_that_stalls_is_skipped_three_seconds_after_its_end() -> None:
     """Counted from the end of what came of it, not from when it came."""
-    synthesizer = ScriptedSynthesizer(failures={"x" * 60: stalls(2.0)})
+    synthesizer = ScriptedSynthesizer(failures={"x" * 60: stalls(2.01)})
     async with talking(synthesizer) as (call, agent):
         await send_all(agent, "x" * 60, "next", playId="p")
         first = await call.line.hush(2.9)

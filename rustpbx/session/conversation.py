@@ -25,6 +25,9 @@ out of control.
 """
 
 
+Holdable = commands.Tts | commands.Play | commands.Pause | commands.Resume
+
+
 class Conversation:
     """Playback commands down, what was heard up. `option` is what the agent asked of the call.
 
@@ -36,7 +39,7 @@ class Conversation:
         self.option = CallOption()
         self._report = report
         self._default_voice = default_voice
-        self._held: deque[commands.Tts | commands.Play] = deque()
+        self._held: deque[Holdable] = deque()
         self._ready = False
         self._speech: media.SpeechStarted | None = None
         self._muted: set[str] = set()
@@ -71,7 +74,7 @@ class Conversation:
 
     # -- playback ---------------------------------------------------------------------------------------------------
 
-    def _on_playback(self, command: commands.Tts | commands.Play, now: float) -> list[Output]:
+    def _on_playback(self, command: Holdable, now: float) -> list[Output]:
         if self._ready:
             return self._play(command, now)
         problem = self._too_much(command)
@@ -80,18 +83,24 @@ class Conversation:
             return []
         return [*self._report.error(command.name, f"{problem} before the answer", None, now)]
 
-    def _too_much(self, command: commands.Tts | commands.Play) -> str | None:
+    def _too_much(self, command: Holdable) -> str | None:
         if len(self._held) >= MAX_HELD:
             return f"more than {MAX_HELD} commands"
         if sum(map(_size, self._held)) + _size(command) > MAX_HELD_SIZE:
             return f"more than {MAX_HELD_SIZE // 1024 // 1024} MB of text and audio"
         return None
 
-    def _play(self, command: commands.Tts | commands.Play, now: float) -> list[Output]:
-        # A refer leg or a media pass, once there is one, keeps the track: then both are an `error` here.
-        if isinstance(command, commands.Tts):
-            return self._speak(command, now)
-        return self.track.play(_wanted(command, command.play_id or command.url, None), command.url, now)
+    def _play(self, command: Holdable, now: float) -> list[Output]:
+        match command:
+            case commands.Pause():
+                return self.track.pause(now)
+            case commands.Resume():
+                return self.track.resume(now)
+            # A refer leg or a media pass, once there is one, keeps the track: then both of these are an `error` here.
+            case commands.Tts():
+                return self._speak(command, now)
+            case commands.Play():
+                return self.track.play(_wanted(command, command.play_id or command.url, None), command.url, now)
 
     def _speak(self, command: commands.Tts, now: float) -> list[Output]:
         option = self._synthesis(command)
@@ -123,12 +132,6 @@ class Conversation:
     def _on_interrupt(self, command: commands.Interrupt, now: float) -> list[Output]:
         self._held.clear()
         return self.track.interrupt(now, graceful=command.graceful)
-
-    def _on_pause(self, _: commands.Pause, now: float) -> list[Output]:
-        return self.track.pause(now)
-
-    def _on_resume(self, _: commands.Resume, now: float) -> list[Output]:
-        return self.track.resume(now)
 
     def _on_playback_fact(self, fact: PlaybackFact, now: float) -> list[Output]:
         return self.track.handle(fact, now)
@@ -192,8 +195,8 @@ class Conversation:
         commands.Play: _on_playback,
         commands.Interrupt: _on_interrupt,
         commands.History: _on_history,
-        commands.Pause: _on_pause,
-        commands.Resume: _on_resume,
+        commands.Pause: _on_playback,
+        commands.Resume: _on_playback,
         commands.Refer: _on_not_built,
         commands.Mute: _on_mute,
         commands.Unmute: _on_unmute,
@@ -221,5 +224,10 @@ def _wanted(command: commands.Tts | commands.Play, play_id: str | None, default_
     return Wanted(play_id=play_id, auto_hangup=command.auto_hangup, wait_input=wait / 1000 if wait else None)
 
 
-def _size(command: commands.Tts | commands.Play) -> int:
-    return len(command.text if isinstance(command, commands.Tts) else command.url)
+def _size(command: Holdable) -> int:
+    match command:
+        case commands.Tts():
+            return len(command.text)
+        case commands.Play():
+            return len(command.url)
+    return 0

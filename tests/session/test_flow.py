@@ -177,6 +177,19 @@ def test_a_call_that_ends_while_paused_ends_in_order() -> None:
     assert names(bench.give(sip.ByeReceived("s1"))) == ["interruption", "trackEnd", "trackEnd", "hangup"]
 
 
+def test_a_pause_before_the_answer_holds_what_waits_for_it() -> None:
+    """In the order of the commands: what was said before it is held, and what comes after it is not."""
+    for later, work in (
+        ((), ["StartTrack", "Say", "PauseTrack"]),
+        ((commands.Resume(),), ["StartTrack", "Say", "PauseTrack", "ResumeTrack"]),
+    ):
+        bench = Bench()
+        bench.incoming()
+        bench.attach()
+        assert bench.give(commands.Tts(text="a"), commands.Pause(), *later) == []
+        assert track_work(bench.give(commands.Accept(option=CallOption()))) == work
+
+
 # -- mute -----------------------------------------------------------------------------------------------------------
 
 

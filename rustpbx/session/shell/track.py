@@ -28,6 +28,9 @@ from rustpbx.session.shell.services import Services
 from rustpbx.session.timeline import Timeline
 from rustpbx.speech.base import SpeechChunk
 
+PART_OF_A_FRAME = 20
+"""Milliseconds that may be left unsent, waiting for the rest of their frame, when all has been heard."""
+
 Report = Callable[[Input], None]
 
 
@@ -140,7 +143,7 @@ class Playing:
             with trio.CancelScope() as self._waiting:
                 self._expect()
                 return await chunks.receive()
-            if source.played >= source.written:
+            if source.written - source.played < PART_OF_A_FRAME:
                 raise trio.TooSlowError  # else the phone was on hold meanwhile
 
 
