@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from typing import TextIO, get_args
 
 from rustpbx.errors import ConfigError
-from rustpbx.masking import mask
+from rustpbx.masking import mask, visible
 from rustpbx.settings import LogFormat, LogLevel
 
 TRACE = 5
@@ -44,8 +44,6 @@ _STEP_PARTS = (("machine", "machine"), ("from_state", "from"), ("trigger", "trig
 
 _COLOURS = {"warn": "\x1b[33m", "error": "\x1b[31m", "debug": "\x1b[2m", "trace": "\x1b[2m"}
 _PLAIN = "\x1b[0m"
-_BREAKS = {code: f"\\x{code:02x}" for code in (*range(9), *range(0xB, 0x20), 0x7F, *range(0x80, 0xA0))}
-"""Control characters but tab and line feed: somebody else's words must not steer a terminal."""
 
 
 class _ConsoleFormatter(logging.Formatter):
@@ -60,11 +58,11 @@ class _ConsoleFormatter(logging.Formatter):
         level = _level_name(record.levelno)
         name = record.name.removeprefix("rustpbx.")
         begin = f"{time:%H:%M:%S}.{time.microsecond // 1000:03d} {level:5} {name:<22} "
-        text, call = mask(record.getMessage()).translate(_BREAKS), getattr(record, "call", "")
+        text, call = visible(mask(record.getMessage())), getattr(record, "call", "")
         if call:  # at the end, where its length disturbs nobody
             text = f"{text.removeprefix(f'call {call}: ')}  [{call}]"
         if record.exc_info:
-            text += "\n" + mask(self.formatException(record.exc_info)).translate(_BREAKS)
+            text += "\n" + visible(mask(self.formatException(record.exc_info)))
         line = begin + text.replace("\n", "\n  ")
         colour = self._colours.get(level)
         return f"{colour}{line}{_PLAIN}" if colour else line

@@ -1,4 +1,4 @@
-"""Secrets out of texts that people read: log lines, SIP traces.
+"""What must not be in texts that people read (log lines, SIP traces): secrets, and what steers a terminal.
 
 Nothing of ours writes a secret on purpose; this is for what comes in from outside (a header, a URL in an error's text).
 """
@@ -8,6 +8,9 @@ from __future__ import annotations
 import re
 
 MASK = "***"
+
+_BREAKS = {code: f"\\x{code:02x}" for code in (*range(9), *range(0xB, 0x20), 0x7F, *range(0x80, 0xA0))}
+"""Control characters but tab and line feed."""
 
 _NAMES = r"authorization|authentication|api[-_]?key|access[-_]?key|token|secret|password|passwd|cookie|signature"
 
@@ -36,3 +39,8 @@ def mask(text: str) -> str:
     for pattern, replacement in _IN_TEXT:
         text = pattern.sub(replacement, text)
     return text
+
+
+def visible(text: str) -> str:
+    """`text` with control characters written out: somebody else's words must not steer a terminal."""
+    return text.translate(_BREAKS)

@@ -356,7 +356,7 @@ def steps(book: Logbook, machine: str) -> list[tuple[str, str, str]]:
 
 def test_a_call_tells_its_story() -> None:
     """An ordinary call is some ten lines at `info`; each step follows from the one before, and all name the call."""
-    book = log_of_a_call()
+    book, _ = log_of_a_call()
     story = [made for made in book.records if made.levelno >= logging.INFO]
     assert len(story) in range(8, 13)
     walked = steps(book, "session.call")
@@ -369,7 +369,7 @@ def test_a_call_tells_its_story() -> None:
 
 def test_every_machine_of_a_call_names_it() -> None:
     """Dialog, transactions, offer, playback, speech: each line of the server has the call's id and what moved it."""
-    book = log_of_a_call()
+    book, _ = log_of_a_call()
     lines = [vars(made) for made in book.records if "machine" in vars(made)]
     (call,) = {line["call"] for line in lines if line["machine"] == "session.call"}
     servers = [line for line in lines if not line["call"].startswith("phone-")]

@@ -34,6 +34,7 @@ IMPURE = {
 SHELLS = (
     *("shell/", "sip/shell/", "session/shell/", "control/", "speech/", "embed/", "testing/", "demo/"),
     *("media/fetch.py", "media/plane/clock.py", "media/plane/port.py"),
+    *("media/plane/ring_ports.py", "media/plane/uring.py"),
     *("app.py", "__main__.py", "cli.py", "journal.py", "logs.py", "outbound.py", "worker.py"),
 )
 """Where the world is reached."""
@@ -54,7 +55,7 @@ LAYERS = {
     "journal.py": (),
     "masking.py": (),
     "machine.py": ("core", "errors", "journal"),
-    "values.py": ("core",),
+    "values.py": ("core", "errors"),
     "settings.py": ("core", "values"),
     "config.py": ("errors", "settings", "values"),
     "shell/": ("core", "errors", "journal", "shell", "worker"),

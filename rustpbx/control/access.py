@@ -20,7 +20,7 @@ from rustpbx.config import Config, Network
 IpAddress = IPv4Address | IPv6Address
 
 FORWARDERS = ("x-forwarded-for", "forwarded", "x-real-ip")
-ADMIN_PATHS = ("/call/lists", "/call/kill", "/list", "/kill", "/ami")
+ADMIN_PATHS = ("/call/lists", "/call/kill", "/call/trace", "/list", "/kill", "/ami")
 """Each with everything below it."""
 
 _DEFAULT_PORTS = {"http": 80, "https": 443, "ws": 80, "wss": 443}

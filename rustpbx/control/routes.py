@@ -25,6 +25,7 @@ class Action(Enum):
     NOT_BUILT = auto()
     LIST_CALLS = auto()
     KILL_CALL = auto()
+    TRACE_CALL = auto()
     ICE_SERVERS = auto()
     HEALTH = auto()
 
@@ -53,6 +54,7 @@ ROUTES = (
     Route("GET", "/call/webrtc", Action.NOT_BUILT),
     Route("GET", "/call/lists", Action.LIST_CALLS, admin=True),
     Route("POST", "/call/kill/{id}", Action.KILL_CALL, admin=True),
+    Route("GET", "/call/trace/{id}", Action.TRACE_CALL, admin=True),
     Route("GET", "/ami/v1/lists", Action.LIST_CALLS, admin=True),
     Route("POST", "/ami/v1/kill/{id}", Action.KILL_CALL, admin=True),
     Route("GET", "/iceservers", Action.ICE_SERVERS),
@@ -132,6 +134,16 @@ def session_params(query: Mapping[str, str], call_type: CallType, remote: str) -
         server_side_track=check_id("serverSideTrack", track),
         remote=remote,
     )
+
+
+def wants_json(query: Mapping[str, str], accept: str) -> bool:
+    """Whether a trace is wanted as JSON: `format` says so, or the Accept header if it does not. Raises `HttpError`."""
+    wanted = query.get("format")
+    if wanted is None:
+        return "application/json" in accept.lower()
+    if wanted not in ("text", "json"):
+        raise HttpError(400, "format is text or json")
+    return wanted == "json"
 
 
 def check_id(name: str, value: str) -> str:

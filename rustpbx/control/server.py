@@ -21,10 +21,10 @@ from rustpbx.control.http import (
     json_response,
     serve_connection,
 )
-from rustpbx.control.routes import Action, Match, find_route, parse_query, session_params
+from rustpbx.control.routes import Action, Match, find_route, parse_query, session_params, wants_json
 from rustpbx.control.sessions import Registry
 from rustpbx.control.websocket import Patience, handshake_key, serve_agent
-from rustpbx.control.wire import calls_body, health_body
+from rustpbx.control.wire import calls_body, health_body, rfc3339, trace_body
 from rustpbx.core import Address
 from rustpbx.errors import OverloadedError
 from rustpbx.journal import Journal
@@ -32,6 +32,7 @@ from rustpbx.session.options import CallType
 from rustpbx.session.params import SessionExistsError
 from rustpbx.shell.clock import Clock
 from rustpbx.shell.network import Network
+from rustpbx.sip.trace import trace_text
 
 _LOG = Journal(__name__)
 _ACCESS_LOG = Journal("rustpbx.access")
@@ -205,12 +206,23 @@ class _Server:
             case Action.KILL_CALL:
                 self._registry.kill(match.id)
                 return json_response(True)  # whether or not there was such a call, as documented
+            case Action.TRACE_CALL:
+                return self._trace(match.id, as_json=wants_json(query, request.headers.get("accept", "")))
             case Action.ICE_SERVERS:
                 return json_response(list(self._config.ice_servers))
             case Action.HEALTH:
                 return json_response(health_body(self._registry.health()))
             case Action.NOT_BUILT:
                 raise HttpError(501, "not available in this version")
+
+    def _trace(self, session_id: str, *, as_json: bool) -> Response:
+        trace = self._registry.trace(session_id)
+        if trace is None:
+            raise HttpError(404, "no such call", {"id": session_id})
+        if as_json:
+            return json_response(trace_body(trace, self._clock.wall))
+        text = trace_text(trace, lambda now: rfc3339(self._clock.wall(now), "milliseconds")[11:23])
+        return Response(status=200, body=text.encode(), content_type="text/plain; charset=utf-8")
 
     def _connect(self, request: Request, query: Mapping[str, str], client: str) -> Upgrade:
         """Reserve the session before the 101, so that a taken id is an HTTP answer."""

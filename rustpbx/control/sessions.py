@@ -9,6 +9,7 @@ import trio
 from rustpbx.session.commands import Command
 from rustpbx.session.events import Event
 from rustpbx.session.params import CallSummary, Health, SessionParams
+from rustpbx.sip.trace import Trace
 
 
 class Attachment(Protocol):
@@ -62,6 +63,10 @@ class Registry(Protocol):
 
     def kill(self, session_id: str) -> bool:
         """End a session as a dropped socket would; False if there is none of that id."""
+        ...
+
+    def trace(self, session_id: str) -> Trace | None:
+        """The SIP messages of a call that runs, or ran not long ago; None for an id that is not known."""
         ...
 
     def health(self) -> Health:

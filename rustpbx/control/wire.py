@@ -10,15 +10,17 @@ from __future__ import annotations
 import datetime as dt
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NoReturn, get_args
 
 import attrs
 
 from rustpbx.control.reading import SECRETS, WireError, camel, describe, make_converter
+from rustpbx.core import address_text
 from rustpbx.session.commands import Candidate, Command
 from rustpbx.session.events import Attendee, Eou, Event, HungUp, Metrics, Other
 from rustpbx.session.params import CallSummary, Health
+from rustpbx.sip.trace import Trace
 
 __all__ = [
     "MAX_DEPTH",
@@ -31,6 +33,7 @@ __all__ = [
     "encode_json",
     "health_body",
     "rfc3339",
+    "trace_body",
 ]
 
 MAX_MESSAGE = 1024 * 1024
@@ -232,3 +235,22 @@ def encode_json(value: object) -> str:
     """Compact JSON that is always valid UTF-8."""
     text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     return text if text.isascii() else text.encode(errors="replace").decode()
+
+
+def trace_body(trace: Trace, wall: Callable[[float], int]) -> dict[str, object]:
+    """The body of `/call/trace/{id}`; `wall` turns monotonic seconds into epoch milliseconds."""
+    return {
+        "id": trace.call,
+        "local": None if trace.local is None else address_text(trace.local),
+        "dropped": trace.dropped,
+        "messages": [
+            {
+                "time": rfc3339(wall(one.now), "milliseconds"),
+                "direction": one.direction,
+                "peer": address_text(one.peer),
+                "transport": one.transport,
+                "message": one.text,
+            }
+            for one in trace.messages
+        ],
+    }

@@ -24,7 +24,7 @@ from rustpbx.errors import RustpbxError
 from rustpbx.media.events import Pcm
 from rustpbx.shell.network import RealNetwork
 from rustpbx.shell.offload import InlineOffload
-from rustpbx.sip.shell.stack import Traced
+from rustpbx.sip.trace import Traced
 from rustpbx.speech.base import SpeechChunk, Utterance
 from rustpbx.speech.registry import SpeechServices, SynthesizerOptions, make_synthesizer
 from rustpbx.testing.line import LOUD

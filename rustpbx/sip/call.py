@@ -108,6 +108,11 @@ class Call:
         return self.leg.dialog.local.tag if self.leg.dialog is not None else None
 
     @property
+    def call_id(self) -> str:
+        """The SIP Call-ID."""
+        return self.leg.dialog.call_id if self.leg.dialog is not None else ""
+
+    @property
     def state(self) -> CallState:
         """Where the call stands."""
         return self._machine.state
@@ -128,7 +133,8 @@ class Call:
                 self._ack_effects(wait.tick(now), None, now)
             self.offers.wake(now)
             for trigger in self._machine.fired(now):
-                self.step(trigger, "no answer within the time limit", now)
+                lingered = trigger is CallTrigger.LINGER  # expected: nobody has to answer any more
+                self.step(trigger, None if lingered else "no answer within the time limit", now)
 
     # -- what comes in ------------------------------------------------------------------------------------------------
 

@@ -81,6 +81,11 @@ class Endpoint:
         """How many of our requests still wait for a final response."""
         return self._layer.unanswered
 
+    def call_id(self, leg: str) -> str | None:
+        """The SIP Call-ID of a leg; None if there is none of that name, or nothing of it is left."""
+        call = self._directory.calls.get(leg)
+        return None if call is None else call.call_id
+
     def deadline(self) -> Deadline:
         """The earliest deadline of all transactions and calls."""
         return self._layer.schedule.deadline()

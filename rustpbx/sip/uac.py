@@ -54,6 +54,11 @@ class UacCall(Call):
         self._acks: dict[str, Send] = {}
         self._forks: dict[str, Leg] = {}
 
+    @property
+    def call_id(self) -> str:
+        """That of the INVITE; it stays when the call is challenged."""
+        return self._invite.call_id
+
     def dial(self, wish: SendInvite, now: float) -> None:
         """Send the INVITE. Raises LocalError, with nothing sent, if a header field of the wish is not one."""
         self.step(CallTrigger.DIAL, wish, now)

@@ -33,7 +33,8 @@ from rustpbx.shell.network import Datagrams, Network
 from rustpbx.sip import events as sip
 from rustpbx.sip.endpoint import EndpointConfig
 from rustpbx.sip.message import Lines, NameAddr
-from rustpbx.sip.shell.stack import Stack, Traced
+from rustpbx.sip.shell.stack import Stack
+from rustpbx.sip.trace import Traced
 from rustpbx.sip.uri import parse_uri
 from rustpbx.testing.line import AudioLine, Spoken
 

@@ -171,6 +171,7 @@ def test_an_unasked_token_is_no_reason_to_refuse() -> None:
         ("/call/lists", True),
         ("/call/lists/", True),
         ("/call/kill/s.1", True),
+        ("/call/trace/s.1", True),
         ("/ami/v1/dialogs", True),
         ("/list", True),
         ("/kill/x", True),

@@ -151,6 +151,7 @@ def test_garbage_is_a_400_that_says_what_is_wrong(query: str, error: str) -> Non
         ("POST", "/call/kill/s.1", Action.KILL_CALL, "s.1"),
         ("POST", "/call/kill/a%40b+c", Action.KILL_CALL, "a@b+c"),
         ("POST", "/ami/v1/kill/a/b", Action.KILL_CALL, "a/b"),
+        ("GET", "/call/trace/a%40b", Action.TRACE_CALL, "a@b"),
         ("GET", "/iceservers", Action.ICE_SERVERS, ""),
         ("GET", "/health", Action.HEALTH, ""),
     ],
@@ -166,6 +167,7 @@ def test_listing_and_killing_are_for_administrators() -> None:
     assert {route.path for route in ROUTES if route.admin} == {
         "/call/lists",
         "/call/kill/{id}",
+        "/call/trace/{id}",
         "/ami/v1/lists",
         "/ami/v1/kill/{id}",
     }

@@ -10,6 +10,7 @@ from rustpbx.errors import OverloadedError
 from rustpbx.session.commands import Command
 from rustpbx.session.events import Event, Ping
 from rustpbx.session.params import CallSummary, Health, SessionExistsError, SessionParams
+from rustpbx.sip.trace import Trace
 
 
 @attrs.frozen
@@ -92,6 +93,7 @@ class FakeRegistry:
     def __init__(self) -> None:
         self.attachments: dict[str, FakeAttachment] = {}
         self.calls: list[CallSummary] = []
+        self.traces: dict[str, Trace] = {}
         self.killed: list[str] = []
         self.full = False
         self.report = Health(started_at=1761807600000, version="x.y.z")
@@ -121,6 +123,10 @@ class FakeRegistry:
         """Note it."""
         self.killed.append(session_id)
         return session_id in self.attachments
+
+    def trace(self, session_id: str) -> Trace | None:
+        """What the test put there."""
+        return self.traces.get(session_id)
 
     def health(self) -> Health:
         """What the test put there."""

@@ -13,13 +13,14 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import trio
 
 from rustpbx import logs
 from rustpbx.settings import LogFormat
+from rustpbx.sip.trace import Trace, trace_text
 from rustpbx.testing.house import open_house
 from rustpbx.testing.run import run_virtual
 
@@ -61,11 +62,11 @@ def kept_log(level: int = logging.DEBUG, name: str = "rustpbx") -> Iterator[Logb
         logger.setLevel(before)
 
 
-async def ordinary_call() -> None:
-    """A phone calls, the agent answers and speaks, the phone hangs up."""
+async def ordinary_call() -> Trace:
+    """A phone calls, the agent answers and speaks, the phone hangs up; the SIP trace of it."""
     async with open_house(seed=SEED) as house:
         call = await house.phone.dial(house.uri)
-        async with house.incoming() as (agent, _):
+        async with house.incoming() as (agent, notice):
             await agent.send("ringing")
             await call.progressed()
             await trio.sleep(2.5)
@@ -77,29 +78,40 @@ async def ordinary_call() -> None:
             call.hang_up()
             await agent.ended()
         await house.settle()
+        assert house.server.stack is not None
+        trace = house.server.stack.traced(str(notice["dialogId"]))
+        assert trace is not None
+        return trace
 
 
-def log_of_a_call() -> Logbook:
-    """Every line of an ordinary call."""
+def log_of_a_call() -> tuple[Logbook, Trace]:
+    """Every line of an ordinary call, and its SIP trace."""
     with kept_log() as book:
-        run_virtual(ordinary_call, seed=SEED)
-    return book
+        trace = run_virtual(ordinary_call, seed=SEED)
+    return book, trace
 
 
 def examples() -> dict[str, str]:
     """The page's examples by name."""
-    book = log_of_a_call()
+    book, trace = log_of_a_call()
     call = next(str(vars(record)["call"]) for record in book.records if record.name == "rustpbx.session.call")
     book.records = [
-        record for record in book.records if vars(record).get("call") == call or record.name == "rustpbx.access"
+        record
+        for record in book.records
+        if (vars(record).get("call") == call and record.name != logs.SIP_TRACE) or record.name == "rustpbx.access"
     ]
     with in_utc():
         bye = [line for line in book.lines() if "09:30:04" in line and " sip." in line]
         return {
             "story": "\n".join(book.lines(level=logging.INFO)),
             "details": "\n".join(bye),
+            "trace": trace_text(trace, _time_of_day).split("\n---")[0].rstrip(),
             "json": next(line for line in book.lines("json") if '"trigger": "ACCEPT"' in line),
         }
+
+
+def _time_of_day(now: float) -> str:
+    return (BEGIN + timedelta(seconds=now)).isoformat(timespec="milliseconds")[11:23]
 
 
 @contextmanager

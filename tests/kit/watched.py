@@ -16,7 +16,8 @@ from rustpbx.media.plane.port import Datagram, Parcel, RealPorts
 from rustpbx.media.plane.stages import Bytes
 from rustpbx.sip.message import Request, Response
 from rustpbx.sip.parser import parse_message
-from rustpbx.sip.shell.stack import Stack, Traced
+from rustpbx.sip.shell.stack import Stack
+from rustpbx.sip.trace import Traced
 
 PATIENCE = 10.0
 """Seconds that a message has to come or go."""
@@ -48,6 +49,11 @@ class WatchedPorts:
         self.sent: list[Packet] = []
         self._ports = ports
         self._clock = clock
+
+    @property
+    def silent(self) -> bool:
+        """They are not."""
+        return self._ports.silent
 
     @property
     def packets(self) -> Bytes:

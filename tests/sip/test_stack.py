@@ -27,7 +27,8 @@ from rustpbx.sip.events import (
 )
 from rustpbx.sip.message import NameAddr
 from rustpbx.sip.shell import stack as stack_module
-from rustpbx.sip.shell.stack import Stack, Traced
+from rustpbx.sip.shell.stack import Stack
+from rustpbx.sip.trace import Traced
 from rustpbx.sip.uri import parse_uri
 from rustpbx.testing.network import MemoryNetwork
 from rustpbx.testing.wire import Link, Wire, open_wire

@@ -22,6 +22,7 @@ from rustpbx.session.shell.call_task import CallTask
 from rustpbx.session.shell.services import Services
 from rustpbx.sip.events import Fact, IncomingCall, Refuse
 from rustpbx.sip.shell.stack import Stack
+from rustpbx.sip.trace import Trace
 from rustpbx.speech.registry import has_default_voice
 
 log = Journal(__name__)
@@ -111,6 +112,14 @@ class Registry:
         if call is not None:
             call.deliver(effects.Killed("killed"))
         return call is not None
+
+    def trace(self, session_id: str) -> Trace | None:
+        """The SIP messages of a call, running or over for not too long; None for an id that is not known."""
+        stack = self._services.stack
+        found = None if stack is None else stack.traced(session_id)
+        if found is None and session_id in self._calls:  # a session that has placed no call
+            return Trace(session_id, None, ())
+        return found
 
     def health(self) -> Health:
         """The numbers of `/health`."""

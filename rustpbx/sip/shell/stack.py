@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import logging
 import math
 import random
 from collections import Counter, OrderedDict
@@ -19,6 +20,10 @@ from rustpbx.shell.clock import Clock
 from rustpbx.shell.network import Datagrams, Network
 from rustpbx.sip.endpoint import Endpoint, EndpointConfig
 from rustpbx.sip.events import (
+    ByeReceived,
+    CallCancelled,
+    CallLost,
+    CallRefused,
     Effect,
     Emit,
     Fact,
@@ -28,10 +33,13 @@ from rustpbx.sip.events import (
     Received,
     Refuse,
     Send,
+    SendInvite,
     Undeliverable,
     Wish,
 )
 from rustpbx.sip.shell.resolver import Resolver, Unresolved, is_literal
+from rustpbx.sip.trace import Trace, Traced, Traces
+from rustpbx.sip.trace import log as trace_log
 
 log = Journal(__name__)
 
@@ -42,22 +50,14 @@ MOST_PEERS = 10_000
 _ANYWHERE = {False: "192.0.2.1", True: "2001:db8::1"}  # for documentation: ask for the default route, never sent to
 
 
-@attrs.frozen
-class Traced:
-    """One datagram that passed: for SIP logs and timelines. `now` is monotonic seconds."""
-
-    direction: Literal["in", "out"]
-    peer: Address
-    data: bytes
-    now: float
-
-
 class Stack:
     """A SIP user agent on one UDP socket.
 
     `config.port` 0 advertises the bound port. `external_ip` is what peers shall see of us, but for those on this very
     machine (else the bound host, else the route's own address). Facts of all legs come out of `facts`; when its 10,000
     places are taken, the fact is counted, and its call hung up: the stack never waits for the session.
+
+    Every message is kept for a while (`traced`), logged at `debug` by `rustpbx.sip.trace`, and shown to `trace` if set.
     """
 
     def __init__(  # noqa: PLR0917 - what it is made of, in the order of the sentence above
@@ -85,6 +85,7 @@ class Stack:
         self._resolver = Resolver(network, clock)
         self._endpoint: Endpoint | None = None
         self._counters: Counter[str] = Counter()
+        self._traces = Traces()
         self._local: OrderedDict[str, str] = OrderedDict()
         self._moved = trio.Event()
         self._progress = trio.lowlevel.ParkingLot()
@@ -120,6 +121,11 @@ class Stack:
         if self._endpoint is None:
             raise LocalError("the SIP stack does not run")
         self._step(self._endpoint, wish)
+
+    def traced(self, leg: str) -> Trace | None:
+        """The messages of a leg's call, up or over for not too long; None for one that is not known."""
+        found = self._traces.of(leg, self._clock.now())
+        return None if found is None else Trace(leg, self.address, *found)
 
     async def flush(self, patience: float = 1.0) -> None:
         """Wait until everything is sent and every request of ours answered, at most `patience` seconds.
@@ -206,7 +212,11 @@ class Stack:
 
     def _step(self, endpoint: Endpoint, what: Input | Tick) -> None:
         now = self._clock.now()
-        for effect in endpoint.handle(what, now):
+        effects = endpoint.handle(what, now)
+        self._follow(endpoint, what, now)
+        for effect in effects:
+            if isinstance(effect, Emit):
+                self._follow(endpoint, effect.fact, now)
             unheard = self._perform(effect)
             if unheard is not None:
                 for last in endpoint.handle(unheard, now):
@@ -214,6 +224,18 @@ class Stack:
         self._progress.unpark_all()
         if endpoint.deadline().at < self._asleep_until:
             self._moved.set()
+
+    def _follow(self, endpoint: Endpoint, what: Input | Tick | Fact, now: float) -> None:
+        """Know which call a message belongs to, from the begin of a leg to its end."""
+        match what:
+            case SendInvite(leg=leg) | IncomingCall(leg=leg):
+                call_id = endpoint.call_id(leg)
+                if call_id is not None:
+                    self._traces.begins(leg, call_id)
+            case HangUp(leg=leg) | Refuse(leg=leg):
+                self._traces.ends(leg, now)
+            case CallCancelled() | CallRefused() | ByeReceived() | CallLost():
+                self._traces.ends(what.leg, now)
 
     def _perform(self, effect: Effect) -> Wish | None:
         """Do it; a fact that nobody takes ends its call by the wish that comes back."""
@@ -242,5 +264,9 @@ class Stack:
             self._feed(Undeliverable(result.send.branch, result.problem))
 
     def _note(self, direction: Literal["in", "out"], peer: Address, data: bytes) -> None:
+        traced = Traced(direction, peer, data, self._clock.now())
+        leg = self._traces.note(traced)
+        if trace_log.wants(logging.DEBUG):
+            trace_log.debug("%s\n%s", traced.heading, traced.text.rstrip(), call=leg)
         if self.trace is not None:
-            self.trace(Traced(direction, peer, data, self._clock.now()))
+            self.trace(traced)
