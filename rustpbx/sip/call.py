@@ -193,7 +193,7 @@ class Call:
     def outcome(self, request: Request, outcome: Outcome, now: float) -> None:
         """What became of a request of ours."""
         with self._contained(now):
-            if request.method == "INVITE" and request.to.tag is None:
+            if request.method == "INVITE" and self._is_first(request):
                 self._invited(outcome, now)
             elif request.method == "INVITE":
                 self._reinvited(request, outcome, now)
@@ -248,6 +248,10 @@ class Call:
 
     def _own_actions(self) -> Mapping[CallAction, Action]:
         return {}
+
+    def _is_first(self, _request: Request) -> bool:
+        """Whether an INVITE of ours makes the call. Its To tag does not tell: an RFC 2543 peer may have none."""
+        return False
 
     def _invited(self, outcome: Outcome, now: float) -> None:
         """What became of the first INVITE."""
@@ -310,7 +314,7 @@ class Call:
 
     def _update(self, transaction: ServerTransaction, dialog: Dialog, now: float) -> None:
         if transaction.request.body:
-            self.offers.step(OfferTrigger.REMOTE_OFFER, transaction, now)
+            self.offers.step(OfferTrigger.REMOTE_UPDATE, transaction, now)
             return
         dialog.refresh(transaction.request, transaction.source)
         self._layer.respond(transaction, 200, now, contact=self.leg.contact, lines=(ALLOW,))

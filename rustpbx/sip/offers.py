@@ -9,7 +9,7 @@ from rustpbx.sip.events import AcceptOffer, OfferAnswered, OfferReceived, OfferR
 from rustpbx.sip.layer import Owner
 from rustpbx.sip.leg import ALLOW, SDP, Leg
 from rustpbx.sip.message import Request
-from rustpbx.sip.tables import OFFER, OfferAction, OfferState, OfferTrigger
+from rustpbx.sip.tables import OFFER, InviteClient, OfferAction, OfferState, OfferTrigger
 from rustpbx.sip.transaction import ClientTransaction, Failed, Heard, Outcome, ServerTransaction
 from rustpbx.sip.wording import cause as cause_words
 
@@ -51,9 +51,7 @@ class Offers:
             case RefuseOffer():
                 self.step(OfferTrigger.LOCAL_REFUSE, wish, now)
             case AcceptOffer():
-                update = self._pending is not None and self._pending.request.method == "UPDATE"
-                trigger = OfferTrigger.LOCAL_ACCEPT_UPDATE if update else OfferTrigger.LOCAL_ACCEPT
-                self.step(trigger, wish, now)
+                self.step(OfferTrigger.LOCAL_ACCEPT, wish, now)
 
     def cancelled(self, transaction: ServerTransaction, now: float) -> None:
         """The peer cancelled its re-INVITE (9.2)."""
@@ -90,6 +88,8 @@ class Offers:
                 self._send_offer(cause, now)
             case OfferAction.AUTHORIZE:
                 self._authorize(now)
+            case OfferAction.SEND_CANCEL:
+                self._cancel(now)
             case OfferAction.SEND_ACCEPTANCE:
                 self._accept(cause, now)
             case OfferAction.SEND_UPDATE_ACCEPTANCE:
@@ -98,6 +98,8 @@ class Offers:
                 self._refuse(cause.status if isinstance(cause, RefuseOffer) else 488, now)
             case OfferAction.SEND_FAILURE:
                 self._refuse(500, now)
+            case OfferAction.SEND_TIMEOUT:
+                self._refuse(504, now)
             case OfferAction.SEND_TERMINATED:
                 self._refuse(487, now)
             case OfferAction.REFUSE_GLARE:
@@ -113,7 +115,7 @@ class Offers:
             case OfferAction.REPORT_GLARE:
                 self._leg.emit(OfferRefused(self._leg.name, 491))
             case OfferAction.REPORT_TIMEOUT:
-                self._time_out(now)
+                self._leg.emit(OfferRefused(self._leg.name, 408))
 
     def _send_offer(self, cause: Cause, now: float) -> None:
         if isinstance(cause, SendOffer):
@@ -125,10 +127,10 @@ class Offers:
         if self._ours is not None:
             self._ours = self._leg.again(self._ours.request, self._owner, now)
 
-    def _time_out(self, now: float) -> None:
-        if self._ours is not None:
+    def _cancel(self, now: float) -> None:
+        # Not before a provisional response (9.1); without one timer B ends the wait.
+        if self._ours is not None and self._ours.state is InviteClient.PROCEEDING:
             self._leg.layer.cancel(self._ours, (), now)
-        self._leg.emit(OfferRefused(self._leg.name, 408))
 
     def _report_offer(self, cause: Cause) -> None:
         if isinstance(cause, ServerTransaction):

@@ -239,7 +239,7 @@ REQUEST_SERVER = Table[RequestServer, ServerTrigger, ServerAction](
         (RequestServer.COMPLETED, ServerTrigger.TIMER_J): Step(RequestServer.TERMINATED),
     },
     timers={RequestServer.COMPLETED: frozenset({ServerTrigger.TIMER_J})},
-    # They wait for our own side: all answers are immediate but an UPDATE's, which OFFER_LIMIT bounds.
+    # They wait for our own side: all answers are immediate but an UPDATE's, which UPDATE_LIMIT bounds.
     patient=frozenset({RequestServer.TRYING, RequestServer.PROCEEDING}),
 )
 
@@ -463,13 +463,19 @@ CALL = _call_table()
 
 
 class OfferState(Enum):
-    """Who has an offer under way. INITIAL and UNANSWERED are the first INVITE's own exchange."""
+    """Who has an offer under way. INITIAL and UNANSWERED are the first INVITE's own exchange.
+
+    TAKING_BACK is an offer of ours that took too long: its CANCEL may still come too late. HAVE_REMOTE is an offer by
+    re-INVITE, HAVE_UPDATE one by UPDATE.
+    """
 
     INITIAL = auto()
     UNANSWERED = auto()
     STABLE = auto()
     HAVE_LOCAL = auto()
+    TAKING_BACK = auto()
     HAVE_REMOTE = auto()
+    HAVE_UPDATE = auto()
     ACCEPTED = auto()
     CLOSED = auto()
 
@@ -482,9 +488,9 @@ class OfferTrigger(Enum):
     ESTABLISHED = auto()
     LOCAL_OFFER = auto()
     LOCAL_ACCEPT = auto()
-    LOCAL_ACCEPT_UPDATE = auto()
     LOCAL_REFUSE = auto()
     REMOTE_OFFER = auto()
+    REMOTE_UPDATE = auto()
     REMOTE_ACCEPT = auto()
     REMOTE_REFUSE = auto()
     REMOTE_CANCEL = auto()
@@ -493,6 +499,7 @@ class OfferTrigger(Enum):
     ACK_WITH_ANSWER = auto()
     CALL_ENDED = auto()
     OFFER_LIMIT = auto()
+    UPDATE_LIMIT = auto()
 
 
 class OfferAction(Enum):
@@ -500,10 +507,12 @@ class OfferAction(Enum):
 
     SEND_OFFER = auto()
     AUTHORIZE = auto()
+    SEND_CANCEL = auto()
     SEND_ACCEPTANCE = auto()
     SEND_UPDATE_ACCEPTANCE = auto()
     SEND_REFUSAL = auto()
     SEND_FAILURE = auto()
+    SEND_TIMEOUT = auto()
     SEND_TERMINATED = auto()
     REFUSE_GLARE = auto()
     REFUSE_PENDING = auto()
@@ -519,33 +528,42 @@ def _offer_table() -> Table[OfferState, OfferTrigger, OfferAction]:
     rows = {
         (s.INITIAL, t.INVITED): Step(s.UNANSWERED),
         (s.INITIAL, t.ESTABLISHED): Step(s.STABLE),
-        (s.INITIAL, t.REMOTE_OFFER): Step(s.INITIAL, (a.REFUSE_GLARE,)),  # RFC 3311 5.2
         (s.UNANSWERED, t.ANSWERED): Step(s.INITIAL),
-        (s.UNANSWERED, t.REMOTE_OFFER): Step(s.UNANSWERED, (a.REFUSE_PENDING,)),  # 14.2
         (s.STABLE, t.LOCAL_OFFER): Step(s.HAVE_LOCAL, (a.SEND_OFFER,)),
         (s.STABLE, t.REMOTE_OFFER): Step(s.HAVE_REMOTE, (a.REPORT_OFFER,)),
+        (s.STABLE, t.REMOTE_UPDATE): Step(s.HAVE_UPDATE, (a.REPORT_OFFER,)),
         (s.HAVE_LOCAL, t.CHALLENGE): Step(s.HAVE_LOCAL, (a.AUTHORIZE,)),
         (s.HAVE_LOCAL, t.REMOTE_ACCEPT): Step(s.STABLE, (a.REPORT_ANSWERED,)),
         (s.HAVE_LOCAL, t.REMOTE_REFUSE): Step(s.STABLE, (a.REPORT_REFUSED,)),
-        (s.HAVE_LOCAL, t.OFFER_LIMIT): Step(s.STABLE, (a.REPORT_TIMEOUT,)),
-        (s.HAVE_LOCAL, t.REMOTE_OFFER): Step(s.HAVE_LOCAL, (a.REFUSE_GLARE,)),  # 14.2
+        (s.HAVE_LOCAL, t.OFFER_LIMIT): Step(s.TAKING_BACK, (a.SEND_CANCEL,)),
+        # A 2xx that crosses our CANCEL stands: both sides have the new session (9.1, 14.1).
+        (s.TAKING_BACK, t.REMOTE_ACCEPT): Step(s.STABLE, (a.REPORT_ANSWERED,)),
+        (s.TAKING_BACK, t.REMOTE_REFUSE): Step(s.STABLE, (a.REPORT_TIMEOUT,)),
+        (s.TAKING_BACK, t.CHALLENGE): Step(s.STABLE, (a.REPORT_TIMEOUT,)),
+        (s.TAKING_BACK, t.OFFER_LIMIT): Step(s.STABLE, (a.SEND_CANCEL, a.REPORT_TIMEOUT)),
         (s.HAVE_REMOTE, t.LOCAL_ACCEPT): Step(s.ACCEPTED, (a.SEND_ACCEPTANCE,)),
-        (s.HAVE_REMOTE, t.LOCAL_ACCEPT_UPDATE): Step(s.STABLE, (a.SEND_UPDATE_ACCEPTANCE,)),
         (s.HAVE_REMOTE, t.LOCAL_REFUSE): Step(s.STABLE, (a.SEND_REFUSAL,)),
         (s.HAVE_REMOTE, t.REMOTE_CANCEL): Step(s.STABLE, (a.SEND_TERMINATED,)),
-        (s.HAVE_REMOTE, t.REMOTE_OFFER): Step(s.HAVE_REMOTE, (a.REFUSE_PENDING,)),
         (s.HAVE_REMOTE, t.OFFER_LIMIT): Step(s.STABLE, (a.SEND_FAILURE,)),
         (s.HAVE_REMOTE, t.CALL_ENDED): Step(s.CLOSED, (a.SEND_TERMINATED,)),  # 15.1.2
+        (s.HAVE_UPDATE, t.LOCAL_ACCEPT): Step(s.STABLE, (a.SEND_UPDATE_ACCEPTANCE,)),
+        (s.HAVE_UPDATE, t.LOCAL_REFUSE): Step(s.STABLE, (a.SEND_REFUSAL,)),
+        # RFC 3311 5.2: answered at once or not at all, for its sender gives up at 64*T1 (timer F).
+        (s.HAVE_UPDATE, t.UPDATE_LIMIT): Step(s.STABLE, (a.SEND_TIMEOUT,)),
+        (s.HAVE_UPDATE, t.CALL_ENDED): Step(s.CLOSED, (a.SEND_TERMINATED,)),
         # Our 2xx to a re-INVITE waits for its ACK; the pending-ack machine resends it, and ends the call without one.
         (s.ACCEPTED, t.ACK): Step(s.STABLE),
         (s.ACCEPTED, t.ACK_WITH_ANSWER): Step(s.STABLE, (a.REPORT_ANSWERED,)),
-        (s.ACCEPTED, t.REMOTE_OFFER): Step(s.ACCEPTED, (a.REFUSE_GLARE,)),
         (s.ACCEPTED, t.OFFER_LIMIT): Step(s.STABLE),
     }
-    for state in (s.INITIAL, s.UNANSWERED, s.STABLE, s.HAVE_LOCAL, s.ACCEPTED):
+    for state in (s.INITIAL, s.UNANSWERED, s.STABLE, s.HAVE_LOCAL, s.TAKING_BACK, s.ACCEPTED):
         rows[state, t.CALL_ENDED] = Step(s.CLOSED)
-    for state in (s.INITIAL, s.UNANSWERED, s.HAVE_LOCAL, s.HAVE_REMOTE, s.ACCEPTED):
+    # 14.2, RFC 3311 5.2: 491 where an offer of ours has no answer yet, 500 where one of the peer's has none.
+    ours, theirs = (s.INITIAL, s.HAVE_LOCAL, s.TAKING_BACK, s.ACCEPTED), (s.UNANSWERED, s.HAVE_REMOTE, s.HAVE_UPDATE)
+    for state in (*ours, *theirs):
         rows[state, t.LOCAL_OFFER] = Step(state, (a.REPORT_GLARE,))
+        for offer in (t.REMOTE_OFFER, t.REMOTE_UPDATE):
+            rows[state, offer] = Step(state, (a.REFUSE_GLARE if state in ours else a.REFUSE_PENDING,))
     waiting = frozenset({t.OFFER_LIMIT})
     return Table(
         name="offer",
@@ -553,7 +571,13 @@ def _offer_table() -> Table[OfferState, OfferTrigger, OfferAction]:
         start=s.INITIAL,
         ends=frozenset({s.CLOSED}),
         rows=rows,
-        timers={s.HAVE_LOCAL: waiting, s.HAVE_REMOTE: waiting, s.ACCEPTED: waiting},
+        timers={
+            s.HAVE_LOCAL: waiting,
+            s.TAKING_BACK: waiting,
+            s.HAVE_REMOTE: waiting,
+            s.HAVE_UPDATE: frozenset({t.UPDATE_LIMIT}),
+            s.ACCEPTED: waiting,
+        },
         # The call machine bounds the first exchange; between offers there is nothing to wait for.
         patient=frozenset({s.INITIAL, s.UNANSWERED, s.STABLE}),
     )

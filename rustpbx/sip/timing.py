@@ -64,6 +64,7 @@ def _durations(timing: Timing) -> Mapping[str, float]:
             "RING_LIMIT": timing.ring_limit,
             "ANSWER_LIMIT": timing.answer_limit,
             "OFFER_LIMIT": 1.25 * limit,  # more than timer B, so that an unanswered re-INVITE may be cancelled
+            "UPDATE_LIMIT": timing.t2,  # a small part of the sender's timer F
             "ABANDON": 2.5 * limit,  # more than timer B and the limit of a CANCEL after it
             "LINGER": limit,
         }

@@ -78,6 +78,9 @@ class UacCall(Call):
             CallAction.REPORT_NO_ANSWER: self._report_no_answer,
         }
 
+    def _is_first(self, request: Request) -> bool:
+        return request.cseq.number <= self._invite.cseq.number  # each try after a challenge counts on
+
     def _invited(self, outcome: Outcome, now: float) -> None:
         self.step(self._classify(outcome), outcome, now)
 

@@ -46,7 +46,7 @@ STRANGER: Address = ("192.0.2.66", 5066)
 
 CHALLENGE = ("Proxy-Authenticate", 'Digest realm="proxy", nonce="n1", qop="auth", algorithm=MD5')
 
-UNDER_WAY = frozenset({OfferState.HAVE_LOCAL})
+UNDER_WAY = frozenset({OfferState.HAVE_LOCAL, OfferState.TAKING_BACK})
 """The states in which an offer of ours has no outcome yet."""
 
 _BEFORE_ANSWER = (CallProgress, CallRefused, CallCancelled)
@@ -107,7 +107,7 @@ class Book:
                 self.offers += 1
                 if self.offer_state is OfferState.STABLE:
                     self.offered = body
-            case AcceptOffer(body=body) if self.offer_state is OfferState.HAVE_REMOTE:
+            case AcceptOffer(body=body) if self.offer_state in {OfferState.HAVE_REMOTE, OfferState.HAVE_UPDATE}:
                 self.agreed = self.received, body
 
     def tell(self, fact: Fact) -> None:

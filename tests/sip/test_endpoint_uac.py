@@ -408,15 +408,62 @@ def test_a_peer_that_lost_the_dialog_ends_the_call(status: int) -> None:
     assert lone.facts[1:] == [OfferRefused(LEG, status), CallLost(LEG, f"{status} to our re-INVITE")]
 
 
-def test_an_offer_nobody_decides_on_is_cancelled() -> None:
-    """The offer limit; a late 200 is still acknowledged."""
+def offer_taken_back() -> tuple[Lone, Request]:
+    """A call with an offer of ours that the peer got and did not decide on: its CANCEL is sent."""
     lone, invite = dialling()
     lone.send(reply(invite, 200))
     reinvite = sent(lone.wish(SendOffer(LEG, OFFER)))
     lone.send(reply(reinvite, 100))
     assert schedule(lone.wait(40.0)) == [(40.0, "CANCEL")]
-    assert titles(lone.send(reply(reinvite, 200))) == ["ACK"]
-    assert lone.facts[1:] == [OfferRefused(LEG, 408)]
+    assert lone.facts[1:] == []
+    return lone, reinvite
+
+
+def test_an_offer_nobody_decides_on_is_cancelled() -> None:
+    """The offer limit; the next offer has to wait until the fate of this one is certain."""
+    lone, reinvite = offer_taken_back()
+    assert lone.wish(SendOffer(LEG, OFFER)) == []
+    assert titles(lone.send(reply(reinvite, 487))) == ["ACK"]
+    assert lone.facts[1:] == [OfferRefused(LEG, 491), OfferRefused(LEG, 408)]
+    assert titles(lone.wish(SendOffer(LEG, OFFER))) == ["INVITE"]
+
+
+def test_an_acceptance_that_crosses_the_cancel_of_our_offer_stands() -> None:
+    """9.1: the peer has the new session, so we have it too."""
+    lone, reinvite = offer_taken_back()
+    assert titles(lone.send(reply(reinvite, 200, body=ANSWER))) == ["ACK"]
+    assert lone.facts[1:] == [OfferAnswered(LEG, ANSWER)]
+
+
+def test_an_offer_whose_cancel_is_not_answered_either_is_lost_with_its_call() -> None:
+    """9.1 and 12.2.1.2: 64*T1 after the CANCEL."""
+    lone, _ = offer_taken_back()
+    assert schedule(lone.wait(32.0))[-1] == (72.0, "BYE")
+    assert lone.facts[1:] == [OfferRefused(LEG, 408), CallLost(LEG, "408 to our re-INVITE")]
+
+
+def test_a_peer_without_to_tags_takes_part_in_everything() -> None:
+    """12.1.2: the tag of an RFC 2543 peer is null, and its dialog is one: re-INVITE, INFO, BYE."""
+    lone, invite = dialling()
+    lone.send(reply(invite, 180, tag=None))
+    success = reply(invite, 200, tag=None, body=ANSWER)
+    ack = sent(lone.send(success))
+    assert (ack.to.tag, [packet.message for packet in lone.send(success)]) == (None, [ack])
+    reinvite = sent(lone.wish(SendOffer(LEG, OFFER)))
+    assert (reinvite.to.tag, reinvite.cseq.number) == (None, 2)
+    assert sent(lone.send(reply(reinvite, 200, tag=None, body=ANSWER))).cseq.number == 2
+    digit = request("INFO", call_id=invite.call_id, to_tag=invite.from_.tag, branch="z9hG4bKinfo", contact=None)
+    digit = attrs.evolve(digit, from_=invite.to, lines=(("Content-Type", "application/dtmf"),), body=b"5")
+    assert titles(lone.send(digit)) == ["200 INFO"]
+    bye = request("BYE", call_id=invite.call_id, to_tag=invite.from_.tag, branch="z9hG4bKbye", cseq=2, contact=None)
+    assert titles(lone.send(attrs.evolve(bye, from_=invite.to))) == ["200 BYE"]
+    assert lone.facts == [
+        CallProgress(LEG, 180, "Ringing", b""),
+        CallAnswered(LEG, ANSWER),
+        OfferAnswered(LEG, ANSWER),
+        DigitReceived(LEG, "5"),
+        ByeReceived(LEG),
+    ]
 
 
 def test_a_digit_travels_by_info() -> None:

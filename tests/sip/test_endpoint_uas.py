@@ -416,6 +416,22 @@ def test_reinvite_our_side_never_answers_is_500() -> None:
     assert schedule(lone.wait(40.0)) == [(40.0, "500 INVITE")]
 
 
+def test_update_our_side_does_not_answer_at_once_is_504() -> None:
+    """RFC 3311 5.2: nobody can be asked; its sender gives up at 32 s, and would take the call for lost."""
+    lone = talking()
+    assert lone.send(in_dialog(lone, "UPDATE", 2, body=OFFER, lines=SDP_LINES)) == []
+    assert schedule(lone.wait(40.0)) == [(4.0, "504 UPDATE")]
+    assert titles(lone.send(in_dialog(lone, "UPDATE", 3))) == ["200 UPDATE"]
+    assert new_facts(lone) == [OfferReceived(lone.leg, OFFER)]
+
+
+def test_bye_ends_a_pending_update() -> None:
+    """15.1.2."""
+    lone = talking()
+    lone.send(in_dialog(lone, "UPDATE", 2, body=OFFER, lines=SDP_LINES))
+    assert titles(lone.send(in_dialog(lone, "BYE", 3))) == ["200 BYE", "487 UPDATE"]
+
+
 def test_reinvite_without_an_ack_ends_the_call() -> None:
     """14.2: no ACK within 64*T1 is a lost call."""
     lone = talking()

@@ -108,11 +108,11 @@ class Calls(Hostile):
         known = wishes(book.leg, self.bodies)
         self.ask(user, book, self.pick(data, known if book.placed else known + answers(book.leg)))
 
-    @precondition(lambda self: any(not book.placed for _, book in self.legs()))
+    @precondition(lambda self: self.ringing())
     @rule(data=st.data())
     def answer(self, data: st.DataObject) -> None:
         """A called side answers: conversations are reached."""
-        user, book = self.pick(data, [(user, book) for user, book in self.legs() if not book.placed])
+        user, book = self.pick(data, self.ringing())
         self.ask(user, book, Answer(book.leg, ANSWER))
 
     @precondition(lambda self: self.talking())
@@ -126,11 +126,11 @@ class Calls(Hostile):
 
     # -- the others ---------------------------------------------------------------------------------------------------
 
-    @precondition(lambda self: self.credentials is not None and self.wire.challengeable())
+    @precondition(lambda self: self.challengeable())
     @rule(data=st.data())
     def challenge(self, data: st.DataObject) -> None:
         """The proxy wants to know who asks."""
-        self.wire.challenge(self.pick(data, self.wire.challengeable()))
+        self.wire.challenge(self.pick(data, self.challengeable()))
 
     @precondition(lambda self: self.wire.forkable())
     @rule(data=st.data())
@@ -212,6 +212,16 @@ class Calls(Hostile):
     def legs(self) -> list[tuple[User, Book]]:
         """All that ever were."""
         return [(user, book) for user in self.users for book in user.books.values()]
+
+    def ringing(self) -> list[tuple[User, Book]]:
+        """Legs that wait for their session's answer."""
+        return [(user, book) for user, book in self.legs() if book.state is CallState.INCOMING]
+
+    def challengeable(self) -> list[Packet]:
+        """Requests in flight of those who have credentials: who placed the call."""
+        placed = {(book.side.address, book.call_id) for _, book in self.legs() if book.placed and self.credentials}
+        fresh = self.wire.challengeable()
+        return [packet for packet in fresh if (packet.source, packet.message.call_id) in placed]
 
     def talking(self) -> list[tuple[User, Book]]:
         """Legs whose side has a dialog and has not sent BYE."""
