@@ -7,7 +7,7 @@ READY := $(VENV)/.ready
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test run lint bench clean
+.PHONY: help demo test run lint bench fuzz clean
 
 help: ## Show this list
 	@echo "usage: make TARGET [ARGS='...']"
@@ -35,8 +35,11 @@ bench: $(READY) ## Measure what calls cost on this machine, and judge it (about 
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[bench]'
 	$(BIN)/python -m bench $(ARGS)
 
+fuzz: $(READY) ## Search for inputs that break a parser or the SIP endpoint (a minute for each kind; ARGS='sdp --seconds 600')
+	@$(BIN)/python -m fuzz $(ARGS)
+
 clean: ## Remove everything that make has made
-	rm -rf $(VENV) build dist *.egg-info demo-out .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) build dist *.egg-info demo-out fuzz/found fuzz/crashes .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
 $(READY): pyproject.toml

@@ -1,8 +1,14 @@
-"""The error tree: one class for each thing a caller can do something about."""
+"""The error tree: one class for each thing a caller can do something about; and how they quote others."""
 
 from __future__ import annotations
 
 import attrs
+
+
+def one_line(text: str, most: int = 80) -> str:
+    """Somebody else's text, fit for one line of a message: cut, and what cannot be printed as its escape."""
+    text = text[:most]
+    return text if text.isprintable() else "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
 class RustpbxError(Exception):

@@ -12,6 +12,7 @@ from typing import TypeVar
 from urllib.parse import urlsplit, urlunsplit
 
 from rustpbx.core import Address
+from rustpbx.errors import one_line
 
 Network = IPv4Network | IPv6Network
 T = TypeVar("T")
@@ -42,7 +43,7 @@ class BadValueError(ValueError):
 
 def _kind(value: object) -> str:
     if isinstance(value, str):
-        return f'"{value[:60]}"'
+        return f'"{one_line(value, 60)}"'
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, list):
@@ -53,8 +54,18 @@ def _kind(value: object) -> str:
 def text(value: object) -> str:
     """A string; numbers are no strings."""
     if not isinstance(value, str):
-        raise BadValueError(f"expected a string, got {_kind(value)}")
+        # A password of digits, without its quotes, is a number: what it is stays out of the message.
+        raise BadValueError(f"expected a string, got {_name(value)}")
     return value
+
+
+def _name(value: object) -> str:
+    """What a value is, and nothing of what it says."""
+    if isinstance(value, str):
+        return "a string"
+    if isinstance(value, (bool, list, Mapping)):
+        return _kind(value)
+    return "a number" if isinstance(value, (int, float)) else "a date or time"
 
 
 def filled(value: object) -> str:
@@ -120,7 +131,7 @@ def list_of(parse: Parse[T]) -> Parse[tuple[T, ...]]:
     def parse_list(value: object) -> tuple[T, ...]:
         if not isinstance(value, list):
             # What stands there instead of a list may be a token: it is not shown.
-            raise BadValueError(f"expected a list, got {'a string' if isinstance(value, str) else _kind(value)}")
+            raise BadValueError(f"expected a list, got {_name(value)}")
         return tuple(at(f"[{index}]", parse)(item) for index, item in enumerate(value))
 
     return parse_list

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from rustpbx.config import Config, ConfigErrors, UaConfig, known_keys, load_config, parse_config
 from rustpbx.errors import ConfigError
 from rustpbx.values import shown_url
+from tests.kit.predicates import config as config_or_errors
 
 SAMPLE = Path(__file__).parent.parent / "config.toml"
 
@@ -438,9 +439,29 @@ json_like = st.recursive(
 
 @given(st.dictionaries(st.sampled_from([key for key in known_keys() if "." not in key]), json_like, max_size=4))
 def test_any_content_is_a_config_or_a_config_error(content: dict[str, Any]) -> None:
-    """Whatever TOML holds, nothing but our own error comes out."""
-    text = "\n".join(f"{name} = {toml(value)}" for name, value in content.items())
-    try:
-        parse_config(text)
-    except ConfigErrors:
-        return
+    """Whatever TOML holds, nothing but our own error comes out, and no secret in it."""
+    config_or_errors("\n".join(f"{name} = {toml(value)}" for name, value in content.items()).encode())
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("[[ua.register_users]]\nserver='a'\nusername='u'\ncredential={username='u', password=12345678}", "a number"),
+        ("[ua.handler]\ntype='webhook'\nurl='http://a/'\nsecret=12345678", "a number"),
+        ("tokens = [12345678]", "a number"),
+        ("tokens = [2025-10-30]", "a date or time"),
+    ],
+)
+def test_a_secret_without_its_quotes_is_not_repeated(text: str, problem: str) -> None:
+    """A password of digits is a number to TOML: the error says so, and not which."""
+    assert list(problems(text).values()) == [f"expected a string, got {problem}"]
+
+
+def test_a_number_instead_of_tokens_is_not_repeated() -> None:
+    """It may be one."""
+    assert problems("tokens = 12345678") == {"tokens": "expected a list, got a number"}
+
+
+def test_what_cannot_be_printed_is_shown_escaped() -> None:
+    """An error is one line and sends nothing to the terminal that is not text."""
+    assert problems('http_addr = "\\u001b[2J"')["http_addr"].endswith('got "\\x1b[2J"')

@@ -137,7 +137,7 @@ def _framed(kind: int, count: int, body: bytes) -> bytes:
 
 
 def _counted(text: str) -> bytes:
-    data = text.encode()[:255]
+    data = text.encode()[:255].decode(errors="ignore").encode()  # whole characters only
     return bytes([len(data)]) + data
 
 

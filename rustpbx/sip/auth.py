@@ -10,7 +10,7 @@ import re
 
 import attrs
 
-from rustpbx.errors import LocalError, RemoteError
+from rustpbx.errors import LocalError, RemoteError, one_line
 from rustpbx.sip.events import Credentials
 from rustpbx.sip.headers import quote, unquote
 from rustpbx.sip.message import Lines, Response
@@ -20,7 +20,7 @@ _STRENGTH = ("MD5-SESS", "MD5", "SHA-256-SESS", "SHA-256", "SHA-512-256-SESS", "
 _HEADERS = {401: ("WWW-Authenticate", "Authorization"), 407: ("Proxy-Authenticate", "Proxy-Authorization")}
 _SCHEME = re.compile(r"[ \t]*+([!-~]++)(?:[ \t]++|$)")
 _PAIR = re.compile(
-    r'[ \t,]*+([A-Za-z0-9_.\-]++)[ \t]*+=[ \t]*+("(?:[^"\\]|\\.)*+"|[^ \t,"]++)[ \t]*+(?=,|$)', re.DOTALL
+    r'[ \t,]*+([A-Za-z0-9_.\-]++)[ \t]*+=[ \t]*+("(?:[^"\\]|\\.)*+"|[^ \t,"\\]++)[ \t]*+(?=,|$)', re.DOTALL
 )
 _MOST_CHALLENGES = 4  # in a row, for one request: its proxies' and its server's, and a stale nonce
 _CNONCE = re.compile(r"[!#-\[\]-~]+")
@@ -100,7 +100,7 @@ def authorize(
     `auth-int`. Raises LocalError for a challenge that is not supported, or that belongs to another realm.
     """
     if not challenge.supported:
-        raise LocalError(f"cannot answer a {challenge.scheme} challenge with {challenge.algorithm[:40]}")
+        raise LocalError(f"cannot answer a {challenge.scheme[:40]} challenge with {one_line(challenge.algorithm, 40)}")
     if not _fits(challenge, credentials.realm or None):
         raise LocalError("the credentials belong to another realm")
     if not _CNONCE.fullmatch(cnonce):

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from rustpbx.errors import MediaError
 from rustpbx.media.dtmf import DIGITS, LONGEST, DigitReceiver, digit_packets
+from tests.kit.predicates import dtmf
 
 Event = tuple[int, int, bytes]
 
@@ -135,7 +136,12 @@ def test_what_is_no_digit_reports_nothing(payload: bytes) -> None:
     assert DigitReceiver().receive(1, 0, payload) is None
 
 
-@given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 2**32 - 1), st.binary(max_size=8)), max_size=30))
-def test_any_payload_is_survived(events: list[Event]) -> None:
-    """Digits or nothing, never an exception."""
-    assert set(digits(events)) <= set(DIGITS)
+packets = st.tuples(st.integers(0, 3), st.integers(0, 2**32 - 1), st.binary(min_size=4, max_size=4)).map(
+    lambda packet: bytes([packet[0]]) + packet[1].to_bytes(4, "big") + packet[2]
+)
+
+
+@given(st.lists(packets, max_size=30).map(b"".join), st.binary(max_size=8))
+def test_any_payload_is_survived(data: bytes, rest: bytes) -> None:
+    """Each packet gives its own digit or none, and doubled ones change nothing."""
+    dtmf(data + rest)

@@ -23,6 +23,7 @@ from rustpbx.media.sdp.model import (
     Ssrc,
 )
 from rustpbx.media.sdp.parser import Limits
+from tests.kit.predicates import sdp
 from tests.kit.strategies_media import DESCRIPTIONS
 
 GOLDEN = sorted((Path(__file__).parent.parent / "golden" / "sdp").glob("*.sdp"))
@@ -185,13 +186,9 @@ def test_round_trip(description: SessionDescription) -> None:
 
 @given(st.binary(max_size=300))
 def test_any_bytes_give_a_description_or_our_error(data: bytes) -> None:
-    """Nothing but `SdpError`; and what is read can be written and read again."""
+    """Nothing but `SdpError`; and what is read can be written, read again, and negotiated."""
     for body in (data, HEAD + data, HEAD + b"t=0 0\r\nm=audio 4 RTP/AVP 0\r\na=" + data):
-        try:
-            description = parse_sdp(body)
-        except SdpError:
-            continue
-        assert parse_sdp(encode_sdp(description)) == description
+        sdp(body)
 
 
 @given(st.sampled_from(GOLDEN), st.data())
@@ -202,11 +199,7 @@ def test_damaged_goldens(path: Path, data: st.DataObject) -> None:
     for _ in range(data.draw(st.integers(1, 4))):
         at = data.draw(st.integers(0, len(body)))
         body[at : at + data.draw(st.integers(0, 8))] = data.draw(st.binary(max_size=8))
-    try:
-        description = parse_sdp(bytes(body))
-    except SdpError:
-        return
-    assert parse_sdp(encode_sdp(description)) == description
+    sdp(bytes(body))
 
 
 def test_the_first_rtpmap_of_a_type_counts() -> None:

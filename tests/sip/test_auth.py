@@ -15,6 +15,7 @@ from rustpbx.sip.events import Credentials
 from rustpbx.sip.message import CSeq, Lines, NameAddr, Response, Via
 from rustpbx.sip.parser import parse_message
 from rustpbx.sip.uri import Uri
+from tests.kit.predicates import sip_challenge
 
 GOLDEN = Path(__file__).parent.parent / "golden" / "sip"
 
@@ -181,11 +182,29 @@ def test_a_broken_challenge_is_refused(value: str) -> None:
 
 @given(st.text() | st.text('Digest realm="n,=\\ ').map("Digest ".__add__))
 def test_any_text_is_a_challenge_or_refused(value: str) -> None:
-    """Nothing but RemoteError is raised."""
-    try:
-        parse_challenge(value)
-    except RemoteError:
-        return
+    """Nothing but RemoteError is raised, and the answer to it is one field that repeats what was asked."""
+    sip_challenge(value.encode())
+
+
+@pytest.mark.parametrize("realm", ["a\\", "\\"])
+def test_an_unquoted_value_cannot_break_out_of_our_quotes(realm: str) -> None:
+    """A backslash at its end would escape the quote that we put after it."""
+    with pytest.raises(RemoteError):
+        parse_challenge(f'Digest nonce="n", realm={realm}')
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        (f"{'x' * 9000} a=b", f"cannot answer a {'x' * 40} challenge with MD5"),
+        ('Digest realm="r", nonce="n", algorithm=\x87SHA', "cannot answer a digest challenge with \\x87SHA"),
+    ],
+)
+def test_a_challenge_is_quoted_briefly_and_printably(value: str, said: str) -> None:
+    """The error about it is one short line, whatever the peer sent."""
+    with pytest.raises(LocalError) as error:
+        authorize(parse_challenge(value), MUFASA, "INVITE", "sip:h", nc=1, cnonce="c")
+    assert str(error.value) == said
 
 
 def test_the_strongest_challenge_we_know_is_answered() -> None:

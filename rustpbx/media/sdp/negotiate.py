@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 import attrs
 
 from rustpbx.core import Address
-from rustpbx.errors import MediaError
+from rustpbx.errors import MediaError, one_line
 from rustpbx.media.events import Codec, Direction, MediaFormat
 from rustpbx.media.sdp.model import (
     Connection,
@@ -94,8 +94,7 @@ def answer(remote: SessionDescription, local: LocalMedia) -> tuple[SessionDescri
     connection = _connection(remote, theirs, local)
     wanted = _direction(remote.direction_of(theirs), local.direction, silent=_silent(connection, theirs))
     ours = _audio(local, [codec, dtmf] if dtmf else [codec], theirs.protocol, wanted, rtcp_mux=_muxed(remote, theirs))
-    if theirs.port == 0:
-        ours = attrs.evolve(ours, port=0)
+    ours = attrs.evolve(ours, kind=theirs.kind, port=ours.port if theirs.port else 0)  # as they spell it: Audio
     media = [ours if m is theirs else _refused(m) for m in remote.media]
     dtmf_type = dtmf.payload_type if dtmf else None
     agreed = MediaFormat(
@@ -146,15 +145,21 @@ def accept_answer(ours: SessionDescription, theirs: SessionDescription) -> Media
     )
 
 
+_MOST_SHOWN = 4
+
+
 def describe(description: SessionDescription) -> str:
     """One line for logs and errors: each stream with profile and formats."""
-    return "; ".join(_describe(media) for media in description.media) or "no media at all"
+    shown = [_describe(media) for media in description.media[:_MOST_SHOWN]]
+    if len(description.media) > _MOST_SHOWN:
+        shown.append(f"and {len(description.media) - _MOST_SHOWN} more")
+    return "; ".join(shown) or "no media at all"
 
 
 def _describe(media: MediaDescription) -> str:
     known = {str(rtpmap.payload_type): f"{rtpmap} ({rtpmap.payload_type})" for rtpmap in media.offered()}
-    formats = ", ".join(known.get(name, name) for name in media.formats[:12])
-    return f"{media.kind} {media.port} {media.protocol} {formats}"
+    formats = ", ".join(one_line(known.get(name, name), 40) for name in media.formats[:12])
+    return f"{one_line(media.kind, 20)} {media.port} {one_line(media.protocol, 20)} {formats}"
 
 
 # -- choosing -------------------------------------------------------------------------------------------------------
