@@ -30,6 +30,7 @@ from rustpbx.testing.agent import Agent, connect_agent, open_socket
 from rustpbx.testing.handset import Handset
 from rustpbx.testing.leftovers import Belongings, belongings, describe_call
 from rustpbx.testing.network import MemoryNetwork
+from rustpbx.testing.null_ports import NullPorts
 from rustpbx.testing.phone import Phone, open_phone
 from rustpbx.testing.script import LeftoverError, ScriptError
 from rustpbx.testing.speech import SCRIPTED, ScriptedSpeech, ScriptedSynthesizer
@@ -74,8 +75,8 @@ class Plan:
     """How a house is to be; change it before the house opens.
 
     `seed` decides losses, ports, tags and ids. `link` is the weather between phone and server. `speech` serves as
-    each of `providers`. `agent`, `program` and `embedded` are programs under test; without one, the test itself is
-    the agent.
+    each of `providers`, () for every one. `agent`, `program` and `embedded` are programs under test; without one, the
+    test itself is the agent. `signalling_only` leaves the server without media, so that an hour passes in an instant.
     """
 
     config: Config = attrs.field(factory=server_config)
@@ -86,12 +87,14 @@ class Plan:
     agent: SocketAgent | None = None
     program: AgentProgram | None = None
     embedded: EmbeddedAgent | None = None
+    signalling_only: bool = False
 
 
 class House:
     """What a test plays with, while it is `open`: `wire`, `server`, the SIP `phone`, `webhook` and the agents' network.
 
     `handset` is that phone in words, `desk` an agent written as test code. `plan` may be changed until it opens.
+    `names` are what hosts are called, by IP.
     """
 
     wire: Wire
@@ -104,6 +107,7 @@ class House:
         self.plan = plan or Plan()
         self.handset = Handset(lambda: self.phone, lambda: self.uri, partial(self._weather, PHONE))
         self.desk = self.new_agent()
+        self.names = {SERVER: "server", PHONE: "phone", AGENT: "agent"}
         self._before = Belongings()
         self._nursery: trio.Nursery | None = None
         self._staff: trio.Nursery | None = None
@@ -112,6 +116,11 @@ class House:
         if name in House.__annotations__:
             raise ScriptError(f"the house is not open yet: its {name} is there once the test runs")
         raise AttributeError(name)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether everything is up."""
+        return self._staff is not None
 
     @property
     def speech(self) -> ScriptedSpeech:
@@ -139,15 +148,24 @@ class House:
                 self.webhook, self.agents = Webhook(), self.wire.host(AGENT)
                 await nursery.start(self.webhook.serve, self.agents, (AGENT, WEBHOOK_PORT))
                 async with (
-                    open_server(plan.config, outside_of(self.wire, plan.seed)) as self.server,
+                    open_server(plan.config, self._outside()) as self.server,
                     open_phone(self.wire.host(PHONE), PHONE, 5060, seed=plan.seed) as self.phone,
-                    trio.open_nursery() as self._staff,
+                    trio.open_nursery() as staff,
                 ):
-                    self._before = belongings(self.server, self.wire, but=self._staff)
-                    await self._employ(self._staff)
-                    yield self
-                    self._staff.cancel_scope.cancel()
+                    self.phone.audio = not plan.signalling_only
+                    self._staff = staff
+                    self._before = belongings(self.server, self.wire, but=staff)
+                    await self._employ(staff)
+                    try:
+                        yield self
+                    finally:
+                        self._staff = None
+                    staff.cancel_scope.cancel()
                 nursery.cancel_scope.cancel()
+
+    def _outside(self) -> Outside:
+        outside = outside_of(self.wire, self.plan.seed)
+        return attrs.evolve(outside, ports=NullPorts()) if self.plan.signalling_only else outside
 
     async def _employ(self, staff: trio.Nursery) -> None:
         """Start the programs under test, and let them get ready."""
@@ -197,6 +215,7 @@ class House:
         if self._nursery is None:
             raise ScriptError("the house is not open yet")
         before = belongings(self.server, self.wire)
+        self.names[ip] = user
         phone: Phone = await self._nursery.start(self._hold_phone, user, ip)
         self._before = self._before.plus(belongings(self.server, self.wire), before)
         return Handset(lambda: phone, lambda: self.uri, partial(self._weather, ip), user)

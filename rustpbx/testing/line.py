@@ -120,14 +120,15 @@ class AudioLine:
         if self._nursery is not None:
             self._nursery.start_soon(self._receive_from, socket)
 
-    async def run(self) -> None:
-        """Send and receive until cancelled; gives the ports back."""
+    async def run(self, *, sends: bool = True) -> None:
+        """Send and receive until cancelled; gives the ports back. One that never `sends` has no frame each 20 ms."""
         try:
             async with trio.open_nursery() as nursery:
                 self._nursery = nursery
                 for socket in self._sockets:
                     nursery.start_soon(self._receive_from, socket)
-                nursery.start_soon(self._send)
+                if sends:
+                    nursery.start_soon(self._send)
         finally:
             self.close()
 

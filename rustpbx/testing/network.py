@@ -43,7 +43,7 @@ class MemoryNetwork:
         listener = self.wire.listeners.get(peer)
         if listener is None:
             raise os_error(errno.ECONNREFUSED)
-        ours, theirs = stream_pair((self.ip, next(_ephemeral)), peer)
+        ours, theirs = stream_pair((self.ip, next(_ephemeral)), peer, self.wire)
         listener.offer(theirs)
         return ours
 
@@ -138,9 +138,13 @@ class Ends:
 
 
 class _Pipe:
-    """One direction of a stream: a bounded byte queue with an end."""
+    """One direction of a stream: a bounded byte queue with an end. While its route is cut its reader sees nothing."""
 
-    def __init__(self) -> None:
+    def __init__(self, wire: Wire | None, route: tuple[str, str]) -> None:
+        self._wire = wire
+        self._route = route
+        if wire is not None:
+            wire.watch(self)
         self.chunks: deque[bytes] = deque()
         self.size = 0
         self.ended = False  # the writer is done: the reader drains and then sees b""
@@ -149,6 +153,12 @@ class _Pipe:
 
     def wake(self) -> None:
         self._lot.unpark_all()
+
+    @property
+    def arrived(self) -> bool:
+        """Whether there is something for the reader: bytes, the end, or a break."""
+        cut = self._wire is not None and self._wire.is_cut(*self._route)
+        return not cut and bool(self.chunks or self.ended or self.broken)
 
     async def wait(self) -> None:
         await self._lot.park()
@@ -228,7 +238,7 @@ class MemoryStream(trio.abc.HalfCloseableStream):
             raise ValueError("max_bytes must be >= 1")
         with self._receiving:
             await trio.lowlevel.checkpoint()
-            while not (self._in.chunks or self._in.ended or self._in.broken or self._closed):
+            while not (self._in.arrived or self._closed):
                 await self._in.wait()
             if self._closed:
                 raise trio.ClosedResourceError
@@ -269,9 +279,9 @@ class MemoryStream(trio.abc.HalfCloseableStream):
         self._out.reset()
 
 
-def stream_pair(one: Address, other: Address) -> tuple[MemoryStream, MemoryStream]:
-    """Two ends of a new connection between these addresses."""
-    there, back = _Pipe(), _Pipe()
+def stream_pair(one: Address, other: Address, wire: Wire | None = None) -> tuple[MemoryStream, MemoryStream]:
+    """Two ends of a new connection between these addresses; one on a `wire` stalls while its hosts are cut."""
+    there, back = _Pipe(wire, (one[0], other[0])), _Pipe(wire, (other[0], one[0]))
     return MemoryStream(back, there, Ends(one, other)), MemoryStream(there, back, Ends(other, one))
 
 

@@ -261,12 +261,16 @@ class PhoneCall:
 
 
 class Phone:
-    """A phone with one SIP address. Made by `open_phone`. `trace` holds every SIP message in and out, in order."""
+    """A phone with one SIP address. Made by `open_phone`. `trace` holds every SIP message in and out, in order.
+
+    Calls begun without `audio` send no RTP: for tests of signalling, where an hour passes.
+    """
 
     def __init__(self, network: Network, stack: Stack, host: str, user: str, rng: random.Random) -> None:
         self.network = network
         self.local_host = host
         self.user = user
+        self.audio = True
         self.calls: dict[str, PhoneCall] = {}
         self.trace: list[Traced] = []
         self.on_trace: Callable[[Traced], None] | None = None
@@ -366,7 +370,7 @@ class Phone:
 
     async def _hold_line(self, call: PhoneCall) -> None:
         with call.scope:
-            await call.line.run()
+            await call.line.run(sends=self.audio)
 
     def _traced(self, traced: Traced) -> None:
         self.trace.append(traced)

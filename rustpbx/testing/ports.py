@@ -21,6 +21,8 @@ RECEIVE_QUEUE = 64  # datagrams per port, more than a second of audio; a full qu
 class MemoryPorts:
     """The ports of the host `ip`. Handles are small integers that are never used twice."""
 
+    silent = False
+
     def __init__(self, wire: Wire, ip: str) -> None:
         self.wire = wire
         self.ip = ip

@@ -27,6 +27,8 @@ STRANGER: Address = ("203.0.113.66", 666)
 class ListPorts:
     """`Ports` as lists: `arrive` puts a datagram before a port, `sent` holds what left it. A handle is its port."""
 
+    silent = False
+
     def __init__(self) -> None:
         self.waiting: defaultdict[int, deque[tuple[bytes, Address]]] = defaultdict(deque)
         self.sent: list[tuple[int, bytes, Address]] = []

@@ -7,6 +7,7 @@ import trio
 
 from rustpbx.core import Address
 from rustpbx.media.plane.port import Ports
+from rustpbx.testing import matching
 from rustpbx.testing.run import run_virtual
 from rustpbx.testing.wire import Carried, Fate, Link, Wire, open_wire
 
@@ -137,14 +138,14 @@ async def test_ports_carry_datagrams() -> None:
         ours: Ports = wire.ports("10.0.0.1")
         theirs: Ports = wire.ports("10.0.0.2")
         one, other = ours.open("10.0.0.1", 12000), theirs.open("", 12002)
-        buffer = memoryview(bytearray(2048))
-        assert ours.receive([buffer]) == []
+        assert ours.receive() == []
         assert theirs.send(other, b"audio", ("10.0.0.1", 12000))
         assert theirs.send(other, memoryview(b"more"), ("10.0.0.1", 12000))
-        assert ours.receive([buffer]) == [(one, 5, ("10.0.0.2", 12002))]
-        assert bytes(buffer[:5]) == b"audio"
-        assert ours.receive([buffer]) == [(one, 4, ("10.0.0.2", 12002))]
-        assert ours.receive([buffer]) == []
+        assert ours.receive() == [(one, 0, 5, ("10.0.0.2", 12002))]
+        assert ours.receive() == [(one, 1, 4, ("10.0.0.2", 12002))]
+        assert (bytes(ours.packets[0, :5]), bytes(ours.packets[1, :4])) == (b"audio", b"more")
+        ours.recycle()
+        assert ours.receive() == []
         for _ in range(100):
             theirs.send(other, b"x", ("10.0.0.1", 12000))
         assert len(wire.carried(fates=[Fate.OVERFLOWED])) == 36
@@ -154,5 +155,68 @@ async def test_ports_carry_datagrams() -> None:
         theirs.close(other)
         assert wire.bound == []
         ours.close(one)
-        assert ours.receive([buffer]) == []
+        assert ours.receive() == []
         assert not ours.send(one, b"x", ("10.0.0.2", 12002))
+
+
+async def test_what_others_send_changes_no_fate() -> None:
+    """The misfortunes of one link are the same whether or not a third host talks meanwhile."""
+
+    async def fates(*, third: bool) -> list[Fate]:
+        async with open_wire(3) as wire:
+            wire.all_links(Link(loss=0.5))
+            for _ in range(50):
+                wire.send(A, B, b"x")
+                if third:
+                    wire.send(("10.0.0.3", 1), B, b"y")
+            return [carried.fate for carried in wire.transcript if carried.source == A]
+
+    quiet = await fates(third=False)
+    assert quiet == await fates(third=True)
+    assert Fate.LOST in quiet
+
+
+async def test_a_chosen_datagram_is_lost_or_held() -> None:
+    """`lose` and `hold` meet exactly the datagrams they were made for, in turn, and say how many they met."""
+    async with open_wire() as wire:
+        box = Box()
+        wire.bind(*B, box.deliver)
+        lost = wire.lose(lambda carried: carried.data[0] % 2 == 0, skip=1, count=2)
+        held = wire.hold(lambda carried: carried.data[0] == 7, 1.0)
+        for number in range(10):
+            wire.send(A, B, bytes([number]))
+        await trio.sleep(2)
+        assert box.numbers == [0, 1, 3, 5, 6, 8, 9, 7]
+        assert (lost.hits, lost.over, held.hits) == (2, True, 1)
+
+
+async def test_a_one_way_cut_and_a_partition() -> None:
+    """A cut in one direction lets the other pass; a partition parts groups and not the hosts within one."""
+    async with open_wire() as wire:
+        hosts = ["10.0.0.1", "10.0.0.2", "10.0.0.3", "10.0.0.4"]
+        wire.cut(hosts[0], hosts[1], both_ways=False)
+        assert [wire.is_cut(hosts[0], hosts[1]), wire.is_cut(hosts[1], hosts[0])] == [True, False]
+        wire.mend_all()
+        wire.partition(hosts[:2], hosts[2:])
+        parted = {(one, other) for one in hosts for other in hosts if wire.is_cut(one, other)}
+        assert parted == {(a, b) for a in hosts[:2] for b in hosts[2:]} | {(b, a) for a in hosts[:2] for b in hosts[2:]}
+        wire.mend_all()
+        assert not any(wire.is_cut(one, other) for one in hosts for other in hosts)
+
+
+def test_the_matchers_know_sip_and_rtp() -> None:
+    """Requests by method, responses by status and method, media, each to one host or any."""
+    invite = Carried(0, A, B, b"INVITE sip:b@b SIP/2.0\r\nCSeq: 1 INVITE\r\n\r\n")
+    ok = Carried(0, B, A, b"SIP/2.0 200 OK\r\nCSeq: 2 BYE\r\n\r\n")
+    audio = Carried(0, A, B, bytes([0x80, 0]) + bytes(170))
+    table = [
+        (matching.request("INVITE"), [True, False, False]),
+        (matching.request("INVITE", to=A[0]), [False, False, False]),
+        (matching.response(200, "BYE"), [False, True, False]),
+        (matching.response(200, "INVITE"), [False, False, False]),
+        (matching.response(), [False, True, False]),
+        (matching.sip(), [True, True, False]),
+        (matching.rtp(to=B[0]), [False, False, True]),
+    ]
+    for matches, expected in table:
+        assert [matches(carried) for carried in (invite, ok, audio)] == expected

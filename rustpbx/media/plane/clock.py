@@ -96,7 +96,7 @@ class MediaClock:
         due = self._clock.now() + TICK
         task_status.started()
         while True:
-            if self._stepped.idle:
+            while self._stepped.idle:
                 await self._woken.wait()
                 due = self._clock.now() + TICK
             await trio.sleep_until(due)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import heapq
 import itertools
-import logging
 import random
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
@@ -19,6 +18,7 @@ import attrs
 import trio
 
 from rustpbx.errors import MediaError, OverloadedError
+from rustpbx.journal import Journal
 from rustpbx.media.events import Fact, LegFailed, LegOpened, LegStats, MediaFormat, VadParams
 from rustpbx.media.plane.bank import Bank
 from rustpbx.media.plane.clock import Lateness, MediaClock
@@ -37,7 +37,7 @@ from rustpbx.media.vad.activity import Activity
 from rustpbx.media.vad.detector import make_detector
 from rustpbx.shell.clock import Clock
 
-log = logging.getLogger(__name__)
+log = Journal(__name__)
 
 BIND_TRIES = 32
 """Ports tried for one leg: others on this machine may hold some of our range."""
@@ -120,8 +120,8 @@ class Plane:
 
     @property
     def idle(self) -> bool:
-        """Whether no leg is open. Asked by the clock."""
-        return not self._legs
+        """Whether no leg is open, or nothing could be heard of any. Asked by the clock."""
+        return not self._legs or self._ports.silent
 
     def skip(self, ticks: int) -> None:
         """Leave out `ticks` steps. Called by the clock."""
@@ -334,11 +334,11 @@ class Plane:
         leg.failed = True
         self._ingress.remove(leg)
         self.counters["legs_failed"] += 1
-        log.error("media leg %s ejected", leg.name, exc_info=error)
+        log.error("media leg ejected", call=leg.name, problem=error)
         try:
             self._end(leg)
         except Exception:
-            log.exception("media leg %s could not be ended cleanly", leg.name)
+            log.exception("media leg could not be ended cleanly", call=leg.name)
             self._bank.silence(leg.slot)
         leg.tell(LegFailed(leg.name, f"{type(error).__name__}: {error}"))
 

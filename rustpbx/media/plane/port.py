@@ -35,6 +35,11 @@ Parcel = tuple[int, memoryview, Address]
 class Ports(Protocol):
     """Bound UDP sockets behind small integer handles."""
 
+    @property
+    def silent(self) -> bool:
+        """Whether nothing ever comes or goes, as in tests of signalling: then the clock need not tick."""
+        ...
+
     def open(self, host: str, port: int) -> int:
         """Bind `port` on the IP literal `host` and return its handle. Raises OSError if it is in use."""
         ...
@@ -91,6 +96,8 @@ class RealPorts(Ports, Protocol):
 
 class _Sockets:
     """What the two real implementations share: a socket per handle, the handle being its file descriptor."""
+
+    silent = False
 
     def __init__(self) -> None:
         self._sockets: dict[int, socket.socket] = {}

@@ -7,7 +7,6 @@ many containers do; then `rustpbx.media.plane.port` has other means.
 
 from __future__ import annotations
 
-import logging
 import platform
 import socket
 import sys
@@ -16,11 +15,12 @@ from collections.abc import Sequence
 import numpy as np
 
 from rustpbx.core import Address
+from rustpbx.journal import Journal
 from rustpbx.media.plane.bank import PACKET
 from rustpbx.media.plane.port import Datagram, Parcel, bound_socket
 from rustpbx.media.plane.uring import SQE, Array, Bytes, Ring, aligned
 
-log = logging.getLogger(__name__)
+log = Journal(__name__)
 
 REQUESTS = 4096
 """Places in the submission ring; what is more is submitted in several goes."""
@@ -50,6 +50,8 @@ _BUF = np.dtype([("addr", "<u8"), ("len", "<u4"), ("bid", "<u2"), ("tail", "<u2"
 
 class RingPorts:
     """`rustpbx.media.plane.port.Ports` on one ring. Raises OSError if the kernel does not have or not allow it."""
+
+    silent = False
 
     def __init__(self) -> None:
         self._ring = Ring(REQUESTS, COMPLETIONS)
