@@ -58,6 +58,14 @@ class Network(Protocol):
         ...
 
 
+_MAPPED = "::ffff:"
+
+
+def _plain(host: str) -> str:
+    """An IPv4 peer of a socket that speaks both families, by its own address (RFC 4291 2.5.5.2 maps it into IPv6)."""
+    return host.removeprefix(_MAPPED) if host.startswith(_MAPPED) and "." in host else host
+
+
 class _UdpSocket:
     def __init__(self, sock: trio.socket.SocketType) -> None:
         self._sock = sock
@@ -81,7 +89,7 @@ class _UdpSocket:
                 raise
             except OSError:
                 continue
-            return data, (source[0], source[1])
+            return data, (_plain(source[0]), source[1])
 
     def close(self) -> None:
         self._sock.close()
@@ -101,10 +109,12 @@ class RealNetwork:
     """The operating system's network, through Trio."""
 
     async def open_datagrams(self, host: str, port: int) -> Datagrams:
-        """Bind a UDP socket of the family that `host` belongs to."""
+        """Bind a UDP socket of the family that `host` belongs to; one on "::" speaks IPv4 as well."""
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         sock = trio.socket.socket(family, socket.SOCK_DGRAM)
         try:
+            if host == "::":  # without this, some systems leave IPv4 out
+                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
             with _naming(f"UDP {host}:{port}"):
                 await sock.bind((host, port))
         except BaseException:

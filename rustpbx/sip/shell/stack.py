@@ -187,7 +187,8 @@ class Stack:
             nursery.start_soon(self._look_up, datagrams, send.destination[0])
 
     async def _look_up(self, datagrams: Datagrams, host: str) -> None:
-        ipv6 = ":" in datagrams.address[0]
+        bound = datagrams.address[0]
+        ipv6 = None if bound == "::" else ":" in bound
         for result in await self._resolver.look_up(host, ipv6=ipv6):
             if isinstance(result, Unresolved):
                 self._undeliverable(result)

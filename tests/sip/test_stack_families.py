@@ -1,0 +1,63 @@
+"""One SIP socket for both families of IP: an IPv4 peer is known, answered and told of by its IPv4 address."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+import trio
+
+from rustpbx.shell.clock import TrioClock
+from rustpbx.shell.network import RealNetwork
+from rustpbx.sip.encoder import encode_message
+from rustpbx.sip.endpoint import EndpointConfig
+from rustpbx.sip.events import Answer, IncomingCall, Ring, Send
+from rustpbx.sip.message import Via
+from rustpbx.sip.parser import parse_message
+from rustpbx.sip.shell.resolver import Resolver
+from rustpbx.sip.shell.stack import Stack
+from tests.kit.peers_sip import ANSWER, invite
+
+
+@pytest.mark.real_time
+@pytest.mark.parametrize("peer", ["127.0.0.1", "::1"])
+async def test_a_socket_on_every_address_calls_each_peer_by_its_own_family(peer: str) -> None:
+    """No `::ffff:127.0.0.1` in Via, Contact or facts: phones that speak IPv4 alone cannot read it."""
+    network = RealNetwork()
+    phone = await network.open_datagrams(peer, 0)
+    stack = Stack(EndpointConfig(), network, TrioClock(), "::", 0, rng=random.Random(1))
+    async with trio.open_nursery() as nursery:
+        _, port = await nursery.start(stack.run)
+        via = Via("UDP", peer, phone.address[1])
+        contact = f"sip:alice@[{peer}]:{phone.address[1]}" if ":" in peer else f"sip:alice@{peer}:{phone.address[1]}"
+        await phone.send(encode_message(invite(via=via, contact=contact)), (peer, port))
+        fact = await stack.facts.receive()
+        assert isinstance(fact, IncomingCall)
+        assert (fact.source, fact.local_host) == (phone.address, peer)
+        stack.wish(Ring(fact.leg))
+        stack.wish(Answer(fact.leg, ANSWER))
+        for status in (100, 180, 200):
+            data, source = await phone.receive()
+            response = parse_message(data)
+            assert (data.split(b" ")[1], source) == (str(status).encode(), (peer, port))
+            assert response.via.host == peer
+        assert [contact.uri.host for contact in response.contacts] == [peer]
+        nursery.cancel_scope.cancel()
+    phone.close()
+
+
+class _Names(RealNetwork):
+    """A network with one name."""
+
+    async def resolve(self, host: str) -> list[str]:
+        """An IPv4 address only."""
+        return {"phone.example": ["192.0.2.7"]}[host]
+
+
+@pytest.mark.parametrize(("ipv6", "found"), [(None, "192.0.2.7"), (False, "192.0.2.7"), (True, None)])
+async def test_a_name_is_looked_up_in_every_family_that_the_socket_speaks(ipv6: bool | None, found: str | None) -> None:
+    """A socket for both takes what there is."""
+    resolver = Resolver(_Names(), TrioClock())
+    resolver.wait(Send(b"", ("phone.example", 5060)))
+    await resolver.look_up("phone.example", ipv6=ipv6)
+    assert resolver.find("phone.example") == found
