@@ -87,6 +87,11 @@ def register_synthesizer(provider: str, factory: SynthesizerFactory) -> None:
     _synthesizers[provider] = factory
 
 
+def known_providers() -> tuple[str, ...]:
+    """Every name that is registered, or reserved for a provider of the protocol; sorted."""
+    return tuple(sorted({*_recognizers, *_synthesizers, *NOT_YET}))
+
+
 def unregister(provider: str) -> None:
     """Forget what was registered as `provider`, in both directions."""
     _recognizers.pop(provider, None)

@@ -1,5 +1,6 @@
-"""What tests of voice agents need: an in-memory network, a scripted phone, scripted speech, virtual time.
+"""What tests of voice agents need: the pytest plugin, and what it stands on. `docs/testing.md` is the guide.
 
-`open_wire` makes the network, `open_phone` puts a phone on it (or on the real network), `run_virtual` runs it all
-under a clock that jumps. Import each from its own module: wire, network, ports, phone, speech, run, wer.
+`house` is a whole server in memory with a phone (`handset`: in words) and an agent; `run` has virtual time. Below them:
+`wire`, `network`, `ports`, `nat` (what the world is like), `phone` and `line` (a SIP phone and its audio), `speech` and
+`voice` (speech as sound that carries its words), `ladder` (what was on the wire). Import each from its own module.
 """

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 import trio
 
+from rustpbx.testing.ladder import ladder
 from rustpbx.testing.run import StuckError, run_real, run_virtual
 from rustpbx.testing.script import LeftoverError, ScriptError
 
@@ -33,8 +34,9 @@ class Options:
 
     `agent`, `program` and `embedded` are agents under test (see `rustpbx.testing.house`). `link` is the weather,
     `config` the server's configuration. `seed` replaces that of the run. `limit` is in seconds of virtual time,
-    `real_limit` in real ones. Speech services are scripted for `providers` (None: for all). Without `check`, what the
-    test leaves behind is its own affair. With `real_time` the test runs on the real clock, and there is no house.
+    `real_limit` in real ones. Speech services are scripted for `providers` ((): for all). Without `check`, what the
+    test leaves behind is its own affair. `signalling_only` is a server without audio. With `real_time` the test runs on
+    the real clock, and there is no house.
     """
 
     agent: SocketAgent | None = None
@@ -45,8 +47,9 @@ class Options:
     seed: int | None = None
     limit: float = 300.0
     real_limit: float = 60.0
-    providers: tuple[str, ...] | None = None
+    providers: tuple[str, ...] = ()
     check: bool = True
+    signalling_only: bool = False
     real_time: bool = False
 
     @classmethod
@@ -62,27 +65,27 @@ class Options:
     def plan(self, seed: int) -> Plan:
         """The house that these options ask for."""
         from rustpbx.testing.house import Plan, server_config  # noqa: PLC0415 - see above
-        from rustpbx.testing.speech import EVERY_PROVIDER  # noqa: PLC0415 - see above
 
         return Plan(
             config=self.config or server_config(),
             seed=seed,
             link=self.link,
-            providers=EVERY_PROVIDER if self.providers is None else self.providers,
+            providers=self.providers,
             agent=self.agent,
             program=self.program,
             embedded=self.embedded,
+            signalling_only=self.signalling_only,
         )
 
 
 class Case:
-    """Runs one test's coroutine, in `house` if it has one. `story` is what a failure should be read with."""
+    """Runs one test's coroutine, in `house` if it has one. `story` is what a failure should be read with, by title."""
 
     def __init__(self, options: Options, seed: int, house: House | None) -> None:
         self._options = options
         self._seed = seed
         self._house = house
-        self._calls: list[str] = []
+        self.story: tuple[tuple[str, str], ...] = ()
 
     def run(self, body: Body) -> None:
         """Run `body()` to its end. Raises what it raises, `StuckError`, or `LeftoverError` for what it left behind."""
@@ -111,14 +114,13 @@ class Case:
             async with self._house.open() as house:
                 try:
                     await body()
-                except (trio.Cancelled, KeyboardInterrupt):
-                    raise
-                except BaseException as problem:  # noqa: BLE001 - kept until the house is closed; pytest's are no Exceptions
-                    failure = problem
-                    self._calls = house.calls()
-                else:
                     if self._options.check:
                         await house.settle()
+                except BaseException as problem:  # pytest's own are no Exceptions; kept until the house is closed
+                    self._note(house)
+                    if isinstance(problem, trio.Cancelled | KeyboardInterrupt):
+                        raise
+                    failure = problem
         except BaseExceptionGroup as group:
             failure = failure or _only(group)
         if failure is not None:
@@ -126,24 +128,20 @@ class Case:
 
     def _up(self) -> list[str]:
         """The calls that are up, for a test that is stuck."""
-        if self._house is None or "server" not in vars(self._house):
-            return []
-        self._calls = self._house.calls()
-        return self._calls
-
-    def story(self) -> Iterator[tuple[str, str]]:
-        """Titles and texts: what was up, what was heard, and every SIP message."""
         house = self._house
-        if house is None or "wire" not in vars(house):
-            return
-        people = [f"phone: {house.handset.tells()}", f"agent: {house.desk.tells()}"]
-        troubles = [f"a recognizer failed as told: {trouble}" for trouble in self._troubles(house)]
-        yield "call", "\n".join((*self._calls, *people, *troubles))
+        return house.calls() if house is not None and house.is_open else []
 
-    def _troubles(self, house: House) -> list[str]:
-        return [
-            str(heard.trouble.error or "stalled") for heard in house.speech.recognizers if heard.trouble is not None
+    def _note(self, house: House) -> None:
+        """Keep what a failure should be read with, as it is now: calls, what was heard, every SIP message."""
+        recognizers = house.speech.recognizers
+        troubles = [heard.trouble.error or "it stalled" for heard in recognizers if heard.trouble is not None]
+        lines = [
+            *house.calls(),
+            f"phone: {house.handset.tells()}",
+            f"agent: {house.desk.tells()}",
+            *(f"a recognizer failed as it was told: {trouble}" for trouble in troubles),
         ]
+        self.story = (("call", "\n".join(lines)), ("ladder", ladder(house.wire.transcript, house.names)))
 
 
 async def _plain(body: Body) -> None:

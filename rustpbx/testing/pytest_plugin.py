@@ -240,5 +240,5 @@ def pytest_runtest_makereport(
         seed = _seeds(item)[0]
         replay = f"seed {seed}: {SEED_VARIABLE}={seed} or --rustpbx-seed {seed} replays this run exactly"
         report.sections.append(("rustpbx seed", replay))
-        report.sections.extend((f"rustpbx {title}", text) for title, text in case.story())
+        report.sections.extend((f"rustpbx {title}", text) for title, text in case.story)
     return report

@@ -19,14 +19,13 @@ import trio
 from rustpbx.errors import SpeechError
 from rustpbx.media.events import AudioBlock, Pcm
 from rustpbx.speech.base import SpeechChunk, Transcript, Utterance
-from rustpbx.speech.registry import NOT_YET, stand_in
+from rustpbx.speech.registry import known_providers, stand_in
 from rustpbx.testing.script import joined
 from rustpbx.testing.voice import PACE, Ear, spoken
 
 CHUNK = 0.1  # seconds
 KEPT = 6000  # blocks of audio that a recognizer keeps: ten minutes
 SCRIPTED = "scripted"
-EVERY_PROVIDER = (SCRIPTED, "local", *sorted(NOT_YET))
 
 
 def tone(seconds: float, *, rate: int = 8000, hertz: float = 440.0, amplitude: int = 8000) -> Pcm:
@@ -216,6 +215,10 @@ class ScriptedSpeech:
 
     @contextmanager
     def serving(self, *providers: str) -> Iterator[None]:
-        """For the length of a block, be these providers (`EVERY_PROVIDER` leaves no other)."""
-        with stand_in(providers, lambda _, __: self.recognizer(), lambda _, __: self.synthesizer):
+        """For the length of a block, be these providers; without names, every one that is known, and `scripted`."""
+        with stand_in(
+            providers or {SCRIPTED: None, **dict.fromkeys(known_providers())},
+            lambda _, __: self.recognizer(),
+            lambda _, __: self.synthesizer,
+        ):
             yield

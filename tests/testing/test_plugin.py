@@ -50,6 +50,7 @@ def told(result: pytest.RunResult) -> str:
     """The failures as printed, with ids and ports replaced."""
     text = result.stdout.str()
     text = re.sub(r"[0-9a-f]{32}@[\w.-]+:", "<call>:", text)
+    text = re.sub(r"RTP x \d+", "RTP x <n>", text)
     return re.sub(r"on port \d+", "on port <port>", text)
 
 
@@ -282,6 +283,15 @@ seed 0: RUSTPBX_TEST_SEED=0 or --rustpbx-seed 0 replays this run exactly
 call <call>: TALKING, leg on port <port>, being transcribed, agent attached; hang up, or end the phone's call
 phone: talking, heard "good morning"
 agent: heard nothing, events: incoming, trackStart, answer, trackStart, trackEnd
+-------------------------------- rustpbx ladder --------------------------------
+                           phone                                   server
+   0.000                      |------------ INVITE (1) sdp ---------->|
+   0.000                      |<------- 100 Trying (1 INVITE) --------|
+   0.000                      |<--------- 200 OK (1 INVITE) ----------|
+   0.000                      |--------------- ACK (1) -------------->|
+                              |............. RTP x <n> < .............|
+                              |............. RTP x <n> > .............|
+=========================== short test summary info ============================
 """ in told(result)
 
 
