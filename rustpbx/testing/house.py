@@ -29,6 +29,7 @@ from rustpbx.shell.offload import InlineOffload
 from rustpbx.testing.agent import Agent, connect_agent, open_socket
 from rustpbx.testing.handset import Handset
 from rustpbx.testing.leftovers import Belongings, belongings, describe_call
+from rustpbx.testing.mischief import Mischief
 from rustpbx.testing.network import MemoryNetwork
 from rustpbx.testing.null_ports import NullPorts
 from rustpbx.testing.phone import Phone, open_phone
@@ -42,6 +43,8 @@ WEBHOOK_PORT = 9000
 EPOCH = 1_760_000_000.0
 """What the server takes for the time of day when it starts, in seconds since 1970."""
 
+GOODBYE = 5.0
+"""Virtual seconds that the close of an agent's socket may take."""
 PARTING = 64 * 0.5 + 1
 """Virtual seconds that a call which is ending may take: its BYE may be lost again and again (64*T1)."""
 SETTLING = 64 * 0.5 + 31
@@ -128,6 +131,11 @@ class House:
         return self.plan.speech
 
     @property
+    def mischief(self) -> Mischief:
+        """What its phone does wrong, on request."""
+        return Mischief(wire=self.wire, phone=PHONE, server=self.server.sip or (SERVER, 5060))
+
+    @property
     def uri(self) -> str:
         """What a phone dials to reach the server."""
         ua = self.plan.config.ua or UaConfig()
@@ -187,6 +195,8 @@ class House:
             socket = await open_socket(self.agents, self.server.http, f"/call/sip?id={call}", nursery)
             try:
                 await agent(socket)
+                with trio.move_on_after(GOODBYE):
+                    await socket.aclose()
             except trio_websocket.ConnectionClosed:
                 pass  # the call is over: an agent that waits for the next event learns it so
             finally:
@@ -201,7 +211,12 @@ class House:
 
     def new_agent(self) -> Agent:
         """One more agent written as test code, for one more call."""
-        return Agent(self._reach, lambda: self.webhook, lambda: self.phone.uri)
+        return Agent(self._reach, self._free_webhook, lambda: self.phone.uri)
+
+    def _free_webhook(self) -> Webhook:
+        if self.plan.agent is not None:
+            raise ScriptError("the calls go to the agent under test: the test itself cannot answer them")
+        return self.webhook
 
     async def _reach(self, agent: Agent, path: str) -> None:
         nursery = self._staff
