@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
+
 import attrs
 import numpy as np
 import pytest
 import trio
+import trio_websocket
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -184,6 +187,24 @@ async def test_two_phones_two_agents() -> None:
         bob.hangs_up()
         house.handset.hangs_up()
         await house.settle()
+
+
+async def test_an_agent_under_test_takes_the_calls() -> None:
+    """It gets a socket per call, and a test that wants to answer them itself is told so at once."""
+    served: list[str] = []
+
+    async def agent(socket: trio_websocket.WebSocketConnection) -> None:
+        served.append(json.loads(await socket.get_message())["event"])
+        await socket.send_message('{"command": "reject", "reason": "not now", "code": 480}')
+
+    async with House(Plan(agent=agent)).open() as house:
+        for _ in range(2):
+            await house.handset.dials()
+            with pytest.raises(ScriptError, match="refused: 480"):
+                await house.handset.says("hello")
+        assert served == ["incoming", "incoming"]
+        with pytest.raises(ScriptError, match="the calls go to the agent under test"):
+            await house.desk.answers()
 
 
 async def test_a_dropped_agent() -> None:
