@@ -61,7 +61,9 @@ TARGETS = {
         Target(name="rtp", check=predicates.rtp, longest=400),
         Target(name="rtcp", check=predicates.rtcp, longest=600),
         Target(name="dtmf", check=predicates.dtmf, longest=200),
+        Target(name="media_plane", check=predicates.media_plane, longest=3000),
         Target(name="control_json", check=predicates.control_json, longest=2048, dictionary="control_json"),
+        Target(name="control_http", check=predicates.control_http, dictionary="control_http"),
         Target(name="config", check=predicates.config, dictionary="config", lines=True),
         Target(name="audio", check=predicates.audio, longest=4096, dictionary="audio"),
     )

@@ -141,7 +141,7 @@ class HttpConnection:
         self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=limits.head_bytes)
         self._is_head = False
         self._spoiled = False
-        self._body: list[bytes] = []
+        self._body = bytearray()
         self._body_done = True
 
     def leftover(self) -> bytes:
@@ -154,6 +154,7 @@ class HttpConnection:
 
     async def next_request(self) -> Request | None:
         """Wait for a request head; None when the peer is done. Raises `HttpError`."""
+        self._is_head = False
         if not self.leftover() and not await self._wait_for_first_byte():
             return None
         with trio.move_on_after(self._limits.head_seconds):
@@ -169,7 +170,7 @@ class HttpConnection:
 
     def _begin(self, event: h11.Request) -> Request:
         self._is_head = event.method == b"HEAD"
-        self._body, self._body_done = [], False
+        self._body, self._body_done = bytearray(), False
         headers: dict[str, str] = {}
         for raw_name, raw_value in event.headers:
             name, value = raw_name.decode("ascii"), raw_value.decode("latin-1")
@@ -207,14 +208,14 @@ class HttpConnection:
                     await self._send(h11.InformationalResponse(status_code=100, headers=[]))
                 event = await self._next_event()
                 if isinstance(event, h11.Data):
-                    self._body.append(bytes(event.data))
-                    if sum(map(len, self._body)) > self._limits.body_bytes:
+                    self._body += event.data
+                    if len(self._body) > self._limits.body_bytes:
                         raise HttpError(413, f"a request body has at most {self._limits.body_bytes} bytes")
                 elif event is None:
                     raise trio.BrokenResourceError("the peer left in the middle of a body")
                 else:
                     self._body_done = True
-            return b"".join(self._body)
+            return bytes(self._body)
         raise HttpError(408, "the request body took too long")
 
     async def _next_event(self) -> h11.Request | h11.Data | h11.EndOfMessage | None:

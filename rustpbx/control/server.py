@@ -183,6 +183,9 @@ class _Server:
         except HttpError as error:
             status = error.status
             raise
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            status = 499  # the peer left before it was answered: the number that proxies write for it
+            raise
         else:
             return reply
         finally:

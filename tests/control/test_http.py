@@ -170,6 +170,19 @@ async def test_head_is_answered_without_a_body() -> None:
     assert b"content-length: 19" in data
 
 
+async def test_a_broken_request_after_a_head_is_answered_in_full() -> None:
+    """What the request before it was has no say in its answer."""
+    async with client() as stream:
+        await stream.send_all(b"HEAD / HTTP/1.1\r\nHost: h\r\n\r\n\x00\r\n\r\n")
+        data = b""
+        while chunk := await stream.receive_some():
+            data += chunk
+    head, answer = data.split(b"\r\n\r\n", 1)
+    assert head.startswith(b"HTTP/1.1 200 ")
+    assert answer.startswith(b"HTTP/1.1 400 ")
+    assert b"bad request" in answer.split(b"\r\n\r\n")[1]
+
+
 async def test_a_slow_head_is_given_up() -> None:
     """One byte a second never becomes a request: 408 ten seconds after the first byte."""
     async with client() as stream, trio.open_nursery() as nursery:

@@ -208,6 +208,16 @@ async def test_a_bug_in_one_request_ends_no_other_connection(caplog: pytest.LogC
         assert (await read_reply(other)).status == 200
 
 
+async def test_a_peer_that_leaves_in_its_body_is_no_fault_of_ours() -> None:
+    """Counted by the number that proxies give it, not as an internal error."""
+    async with control() as server:
+        stream = await server.connect()
+        await stream.send_all(f"POST /call/kill/x HTTP/1.1\r\nHost: {HOST}\r\nContent-Length: 9\r\n\r\nabc".encode())
+        await stream.aclose()
+        await wait_all_tasks_blocked()
+        assert dict(server.counters) == {"requests": 1, "answered_499": 1}
+
+
 async def test_slow_connections_do_not_hold_up_others() -> None:
     """A hundred peers that never finish their request, and one that does."""
     async with control() as server:

@@ -50,13 +50,17 @@ from rustpbx.sip.info import DTMF, DTMF_RELAY, parse_digit
 from rustpbx.sip.message import CSeq, NameAddr, Request, Response, Via
 from rustpbx.sip.parser import Limits, MalformedRequest, PartialRequest, parse_aor, parse_message, read_head
 from rustpbx.sip.uri import parse_uri
+from tests.kit.raw_control import responses, talk
+from tests.kit.raw_plane import listen as media_plane
 from tests.kit.script_sip import play as sip_endpoint
 
 __all__ = [
     "audio",
     "config",
+    "control_http",
     "control_json",
     "dtmf",
+    "media_plane",
     "rtcp",
     "rtp",
     "sdp",
@@ -409,6 +413,15 @@ def audio(data: bytes) -> None:
 
 
 # -- the agent's side -----------------------------------------------------------------------------------------------
+
+REFUSALS = {400, 401, 403, 404, 405, 408, 409, 413, 426, 431, 501, 505}
+
+
+def control_http(data: bytes) -> None:
+    """One connection's bytes, upgrade and frames included: whole responses that name the peer's fault, and an end."""
+    statuses = responses(talk(data).sent)
+    assert set(statuses) <= {100, 101, 200} | REFUSALS, statuses
+
 
 JSON_SECRETS = frozenset({"password", "secretKey", "secretId", "appId", "apiKey"})
 CONFIG_SECRETS = frozenset({"password", "secret", "tokens", "access_key", "secret_key", "headers"})
