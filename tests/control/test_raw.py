@@ -38,9 +38,9 @@ def test_any_bytes_get_whole_answers_and_an_end(data: bytes) -> None:
 @given(st.lists(frames, max_size=8).map(b"".join), st.booleans())
 @settings(max_examples=60)
 def test_any_frames_are_survived(data: bytes, pings: bool) -> None:
-    """Fragments, pings, closes and reserved codes in any order end in a close, and the session hears of the end once."""
-    conversation = talk((UPGRADE.replace(b"&ping=0", b"") if pings else UPGRADE) + data)
     """Fragments, pings, closes and reserved codes in any order end in a close, which the session hears of once."""
+    conversation = talk((UPGRADE.replace(b"&ping=0", b"") if pings else UPGRADE) + data)
+    assert [said.what for said in conversation.said].count("lost") == 1
 
 
 @pytest.mark.parametrize(

@@ -159,7 +159,7 @@ def describe(description: SessionDescription) -> str:
 def _describe(media: MediaDescription) -> str:
     known = {str(rtpmap.payload_type): f"{rtpmap} ({rtpmap.payload_type})" for rtpmap in media.offered()}
     formats = ", ".join(one_line(known.get(name, name), 40) for name in media.formats[:12])
-    return f"{one_line(media.kind, 20)} {media.port} {one_line(media.protocol, 20)} {formats}"
+    return f"{one_line(media.kind, 20)} {media.port} {one_line(media.protocol, 20)} {formats}"[:200]
 
 
 # -- choosing -------------------------------------------------------------------------------------------------------
