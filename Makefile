@@ -35,7 +35,7 @@ bench: $(READY) ## Measure what calls cost on this machine, and judge it (about 
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[bench]'
 	$(BIN)/python -m bench $(ARGS)
 
-fuzz: $(READY) ## Search for inputs that break a parser or the SIP endpoint (a minute for each kind; ARGS='sdp --seconds 600')
+fuzz: $(READY) ## Search for inputs that break what reads them (a minute for each kind; ARGS='sdp --seconds 600' for one)
 	@$(BIN)/python -m fuzz $(ARGS)
 
 clean: ## Remove everything that make has made

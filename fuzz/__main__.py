@@ -1,6 +1,7 @@
 """Fuzz the parsers and the SIP endpoint: `make fuzz`, or
 
-    python -m fuzz [TARGET ...] [--seconds 60]        search for inputs that break a promise
+    python -m fuzz [TARGET ...] [--seconds 60] [--jobs 1]
+                                                      search for inputs that break a promise
     python -m fuzz --replay TARGET FILE               run one input, without atheris
     python -m fuzz [TARGET ...] --keep                add to the corpus what a search found, if it covers more
 
@@ -14,6 +15,8 @@ import importlib.util
 import re
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
+from itertools import repeat
 from pathlib import Path
 
 import attrs
@@ -88,19 +91,19 @@ def search(target: Target, seconds: float) -> Outcome:
     )
 
 
-def search_all(targets: list[Target], seconds: float) -> int:
-    """Search each, and print a row of the table for it."""
+def search_all(targets: list[Target], seconds: float, jobs: int = 1) -> int:
+    """Search each, `jobs` at a time, and print a row of the table for it."""
     print(f"{'target':<14}{'executions':>12}{'per second':>12}{'coverage':>10}{'new':>6}{'crashes':>9}", flush=True)
     broken: list[tuple[Target, Outcome]] = []
-    for target in targets:
-        outcome = search(target, seconds)
-        print(
-            f"{target.name:<14}{outcome.executions:>12}{outcome.executions / seconds:>12.0f}"
-            f"{outcome.covered:>10}{outcome.new:>6}{len(outcome.crashes) or int(outcome.broke):>9}",
-            flush=True,
-        )
-        if outcome.broke:
-            broken.append((target, outcome))
+    with ThreadPoolExecutor(jobs) as pool:
+        for target, outcome in zip(targets, pool.map(search, targets, repeat(seconds)), strict=True):
+            print(
+                f"{target.name:<14}{outcome.executions:>12}{outcome.executions / seconds:>12.0f}"
+                f"{outcome.covered:>10}{outcome.new:>6}{len(outcome.crashes) or int(outcome.broke):>9}",
+                flush=True,
+            )
+            if outcome.broke:
+                broken.append((target, outcome))
     for target, outcome in broken:
         print(f"\n{target.name}:\n{_reason(outcome.said)}")
         for path in outcome.crashes:
@@ -146,6 +149,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m fuzz", description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("targets", nargs="*", metavar="TARGET", help=", ".join(TARGETS))
     parser.add_argument("--seconds", type=float, default=60.0, help="for each target (60)")
+    parser.add_argument("--jobs", type=int, default=1, help="targets at a time (1)")
     parser.add_argument("--keep", action="store_true", help="add what was found to the corpus")
     parser.add_argument("--replay", nargs=2, metavar=("TARGET", "FILE"), help="run one input")
     given = parser.parse_args()
@@ -159,7 +163,7 @@ def main() -> int:
         print(NEEDED, file=sys.stderr)
         return 2
     targets = [TARGETS[name] for name in names] or list(TARGETS.values())
-    return keep(targets) if given.keep else search_all(targets, given.seconds)
+    return keep(targets) if given.keep else search_all(targets, given.seconds, given.jobs)
 
 
 if __name__ == "__main__":

@@ -260,7 +260,7 @@ def header_pairs(value: object) -> tuple[tuple[str, str], ...]:
     elif isinstance(value, list):
         pairs = [(f"[{index}]", pair) for index, pair in enumerate(value)]
     else:
-        raise BadValueError(f"expected a list of [name, value] pairs or a table, got {_kind(value)}")
+        raise BadValueError(f"expected a list of [name, value] pairs or a table, got {_name(value)}")
     return tuple(_header(pair, where) for where, pair in pairs)
 
 

@@ -462,6 +462,13 @@ def test_a_number_instead_of_tokens_is_not_repeated() -> None:
     assert problems("tokens = 12345678") == {"tokens": "expected a list, got a number"}
 
 
+def test_a_header_line_instead_of_pairs_is_not_repeated() -> None:
+    """It may hold a token."""
+    text = "[ua.handler]\ntype='webhook'\nurl='http://a/'\nheaders='Authorization: Bearer hunter2'"
+    expected = "expected a list of [name, value] pairs or a table, got a string"
+    assert problems(text) == {"ua.handler.headers": expected}
+
+
 def test_what_cannot_be_printed_is_shown_escaped() -> None:
     """An error is one line and sends nothing to the terminal that is not text."""
     assert problems('http_addr = "\\u001b[2J"')["http_addr"].endswith('got "\\x1b[2J"')
