@@ -170,7 +170,8 @@ CALL: Table[Call, CallTrigger, CallAction] = Table(
         **{(s, T.CONFIRMED_UNUSABLE): _SAY_GOODBYE for s in _UP},
         **{(s, T.OFFERED): Step(s, (A.ANSWER_OFFER,)) for s in _UP},
         **{(s, t): _SAY_GOODBYE for s in _UP for t in (T.HANG_UP, T.AGENT_GONE, T.KILLED, T.LEG_FAILED, T.BROKEN)},
-        **{(s, t): _LET_GO for s in _UP for t in (T.BYE, T.LOST)},
+        # CANCEL: it was answered with 487 before our 200 was handed to SIP, which sends no 200 then.
+        **{(s, t): _LET_GO for s in _UP for t in (T.CANCELLED, T.BYE, T.LOST)},
         (C.TALKING, T.AUTO_HANG_UP): Step(C.PARTING),
         (C.PARTING, T.PARTED): _SAY_GOODBYE,
         # The end.

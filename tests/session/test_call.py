@@ -148,6 +148,16 @@ def test_the_caller_gives_up() -> None:
     assert (last_hangup(out).reason, last_hangup(out).initiator) == ("canceled", "caller")
 
 
+def test_a_cancel_that_our_acceptance_has_crossed_ends_the_call() -> None:
+    """The phone was told 487 while the agent's `accept` was under way: nothing more goes out, and it is over."""
+    bench = answered_incoming()
+    out = bench.give(sip.CallCancelled("s1"))
+    assert names(out) == ["trackEnd", "hangup"]
+    assert (last_hangup(out).reason, last_hangup(out).initiator) == ("canceled", "caller")
+    assert wishes(out) == []
+    assert bench.core.done
+
+
 def test_reject_sends_its_code_and_reason_and_ends() -> None:
     """The agent's words reach the phone; `hangup` says rejected."""
     bench = Bench()
