@@ -23,6 +23,7 @@ _PAIR = re.compile(
     r'[ \t,]*+([A-Za-z0-9_.\-]++)[ \t]*+=[ \t]*+("(?:[^"\\]|\\.)*+"|[^ \t,"\\]++)[ \t]*+(?=,|$)', re.DOTALL
 )
 _MOST_CHALLENGES = 4  # in a row, for one request: its proxies' and its server's, and a stale nonce
+_MOST_TRIES = 32  # requests of one call that may be under way and challenged
 _CNONCE = re.compile(r"[!#-\[\]-~]+")
 
 
@@ -149,14 +150,15 @@ class DigestClient:
         self._credentials = credentials
         self._realm = credentials.realm or None
         self._sessions: dict[tuple[str, str], _Session] = {}
-        self._last = -1  # CSeq of the request that was challenged last
-        self._streak: list[tuple[str, str]] = []  # who challenged that request and the tries just before it
+        # Who challenged a request and the tries before it, by the branch of its newest try; the oldest are forgotten.
+        self._tries: dict[str, list[tuple[str, str]]] = {}
 
     def challenged(self, response: Response) -> None:
         """Take the challenges of a 401 or 407, the strongest supported for each realm.
 
         Raises LocalError if none can be answered by these credentials; if they have been refused, which is a realm
-        that challenges the retry (the next CSeq) again and does not say `stale`; or if the challenges do not end.
+        that challenges the retry (see `retried`) again and does not say `stale`; or if the challenges do not end.
+        Requests that were under way together may all be challenged: each has its own retry.
         """
         if response.status not in _HEADERS:
             raise LocalError(f"a {response.status} is no challenge")
@@ -164,15 +166,21 @@ class DigestClient:
         best = self._best(_challenges(response, asking))
         if not best:
             raise LocalError("no challenge that these credentials can answer")
-        if response.cseq.number != self._last + 1:
-            self._streak.clear()
-        self._last = response.cseq.number
+        before = self._tries.setdefault(response.via.branch or "", [])
         for realm, challenge in best.items():
             key = (answering, realm)
-            if (key in self._streak and not challenge.stale) or len(self._streak) >= _MOST_CHALLENGES:
+            if (key in before and not challenge.stale) or len(before) >= _MOST_CHALLENGES:
                 raise LocalError(f"the credentials for realm {realm[:80]!r} were refused")
-            self._streak.append(key)
-            self._sessions[key] = _Session(challenge)
+            before.append(key)
+            known = self._sessions.get(key)
+            if known is None or known.challenge.nonce != challenge.nonce:  # else its `nc` counts on
+                self._sessions[key] = _Session(challenge)
+        while len(self._tries) > _MOST_TRIES:
+            del self._tries[next(iter(self._tries))]
+
+    def retried(self, challenged: str, again: str) -> None:
+        """The request with the branch `challenged` is sent once more, with the branch `again`."""
+        self._tries[again] = self._tries.pop(challenged, [])
 
     def _best(self, challenges: list[Challenge]) -> dict[str, Challenge]:
         """The strongest challenge of each realm that is ours; credentials without a realm are bound to the first."""

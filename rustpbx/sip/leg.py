@@ -47,8 +47,9 @@ class Leg:
         contact: bool = False,
         lines: Lines = (),
         body: bytes = b"",
+        instead_of: Request | None = None,
     ) -> ClientTransaction | None:
-        """Send a request within the dialog; None if there is no dialog."""
+        """Send a request within the dialog, perhaps `instead_of` a challenged one; None if there is no dialog."""
         dialog = self.dialog
         if dialog is None:
             return None
@@ -59,7 +60,7 @@ class Leg:
             lines=(("User-Agent", self.layer.config.user_agent), *lines),
             body=body,
         )
-        return self.layer.start(self.authorized(request), dialog.destination, owner, now, call=self.name)
+        return self.layer.start(self.authorized(request, instead_of), dialog.destination, owner, now, call=self.name)
 
     def challenged(self, response: Response) -> bool:
         """Take a 401 or 407; True if the request should be sent again with credentials (22.2, 22.3)."""
@@ -71,18 +72,21 @@ class Leg:
             return False
         return True
 
-    def authorized(self, request: Request) -> Request:
-        """The request with credentials for every challenge so far."""
+    def authorized(self, request: Request, instead_of: Request | None = None) -> Request:
+        """The request with credentials for every challenge so far; `instead_of` is the challenged one it repeats."""
         if self.digest is None:
             return request
+        if instead_of is not None:
+            self.digest.retried(instead_of.via.branch or "", request.via.branch or "")
         cnonce = self.layer.new_id()
         lines = self.digest.authorization(request.method, str(request.uri), request.body, cnonce)
         return attrs.evolve(request, lines=request.lines + lines)
 
     def again(self, request: Request, owner: Owner, now: float) -> ClientTransaction | None:
         """Send a challenged in-dialog request again, with credentials and the next CSeq (22.2)."""
+        contact, lines = bool(request.contacts), plain_lines(request)
         return self.request(
-            request.method, owner, now, contact=bool(request.contacts), lines=plain_lines(request), body=request.body
+            request.method, owner, now, contact=contact, lines=lines, body=request.body, instead_of=request
         )
 
     def acknowledge(self, invite: Request, dialog: Dialog) -> Send:

@@ -118,7 +118,7 @@ class UacCall(Call):
             cseq=CSeq(self._invite.cseq.number + 1, "INVITE"),
             lines=self._plain,
         )
-        self._invite = self.leg.authorized(repeated)
+        self._invite = self.leg.authorized(repeated, self._invite)
         self._start_invite(now)
 
     def _confirm(self, cause: Cause, now: float) -> None:

@@ -14,7 +14,7 @@ from rustpbx.sip.auth import Challenge, DigestClient, authorize, parse_challenge
 from rustpbx.sip.events import Credentials
 from rustpbx.sip.message import CSeq, Lines, NameAddr, Response, Via
 from rustpbx.sip.parser import parse_message
-from rustpbx.sip.uri import Uri
+from rustpbx.sip.uri import Params, Uri
 from tests.kit.predicates import sip_challenge
 
 GOLDEN = Path(__file__).parent.parent / "golden" / "sip"
@@ -49,7 +49,7 @@ def challenge(cseq: int, *values: str, status: int = 401) -> Response:
     return Response(
         status=status,
         reason="",
-        vias=(Via("UDP", "h"),),
+        vias=(Via("UDP", "h", params=Params((("branch", f"try-{cseq}"),))),),
         from_=WHO,
         to=WHO,
         call_id="c",
@@ -247,8 +247,10 @@ def test_refused_credentials_are_not_tried_again() -> None:
     client = DigestClient(MUFASA)
     client.challenged(challenge(1, 'Digest realm="r", nonce="1", qop="auth"'))
     ask(client)
+    client.retried("try-1", "try-2")
     client.challenged(challenge(2, 'Digest realm="r", nonce="2", qop="auth", stale=true'))
     assert nonces(ask(client)) == [("Authorization", "2", "00000001")]
+    client.retried("try-2", "try-3")
     with pytest.raises(LocalError):
         client.challenged(challenge(3, 'Digest realm="r", nonce="3", qop="auth"'))
     client.challenged(challenge(9, 'Digest realm="r", nonce="9", qop="auth"'))
@@ -260,8 +262,21 @@ def test_stale_for_ever_comes_to_an_end() -> None:
     client = DigestClient(MUFASA)
     for cseq in range(1, 5):
         client.challenged(challenge(cseq, 'Digest realm="r", nonce="n", stale=true'))
+        client.retried(f"try-{cseq}", f"try-{cseq + 1}")
     with pytest.raises(LocalError):
         client.challenged(challenge(5, 'Digest realm="r", nonce="n", stale=true'))
+
+
+def test_requests_challenged_together_are_all_answered() -> None:
+    """Two under way before the first challenge came: neither is the other's retry, and one nonce counts on."""
+    client = DigestClient(MUFASA)
+    for cseq in (1, 2):
+        client.challenged(challenge(cseq, 'Digest realm="r", nonce="n", qop="auth"'))
+        assert nonces(ask(client)) == [("Authorization", "n", f"{cseq:08x}")]
+        client.retried(f"try-{cseq}", f"try-{cseq + 2}")
+    for cseq in (3, 4):
+        with pytest.raises(LocalError):
+            client.challenged(challenge(cseq, 'Digest realm="r", nonce="n", qop="auth"'))
 
 
 def test_only_401_and_407_challenge() -> None:

@@ -297,6 +297,16 @@ def test_a_foreign_realm_gets_no_password(credentials: Credentials | None) -> No
     assert lone.facts == [CallRefused(LEG, 401, "Unauthorized")]
 
 
+def test_a_digit_and_a_bye_that_are_challenged_together_are_both_repeated() -> None:
+    """Else the peer of a quick hang-up would stay connected to nobody."""
+    lone, invite = dialling(CREDENTIALS)
+    lone.send(reply(invite, 200))
+    info, bye = (sent(lone.wish(wish)) for wish in (SendDigit(LEG, "5"), HangUp(LEG)))
+    again = [sent(lone.send(reply(one, 401, contact=None, lines=CHALLENGE))) for one in (info, bye)]
+    assert [(one.method, one.cseq.number) for one in again] == [("INFO", 4), ("BYE", 5)]
+    assert [(one.header("Authorization") or "").partition("nc=")[2] for one in again] == ["00000001", "00000002"]
+
+
 def test_a_challenged_bye_is_repeated_with_credentials() -> None:
     """In-dialog requests use the same credentials, with the next CSeq."""
     lone, invite = dialling(CREDENTIALS)
