@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import re
 import socket
-import wave
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -20,19 +19,14 @@ import trio
 from rustpbx.media.events import Pcm
 from tests.kit.program import running
 from tests.kit.real import LOOPBACK, free_port
+from tests.kit.recordings import BREATH, NO_SOUND, RATE, read_wav, write_wav
 
 READY = "baresip is ready."
-RATE = 8000
 LENGTH = 60
 """Seconds of the file that a phone plays: longer than any call, because baresip ends a call with its file."""
 
 PATIENCE = 10.0
 """Seconds that a phone has to do or tell what is waited for."""
-
-BREATH: Pcm = np.zeros(round(0.3 * RATE), np.int16)
-"""Silence before a phone speaks: what it sends before its answer has reached the caller is nobody's yet."""
-
-NO_SOUND: Pcm = np.zeros(0, np.int16)
 
 MODULE_FOLDERS = ("/usr/lib/baresip/modules", "/usr/local/lib/baresip/modules")
 
@@ -121,7 +115,7 @@ class Baresip:
 
     def heard(self) -> Pcm:
         """All that it has recorded, 8 kHz."""
-        return np.concatenate([NO_SOUND, *(_read(path) for path in sorted(self._folder.glob("dump-*-dec.wav")))])
+        return np.concatenate([NO_SOUND, *(read_wav(path) for path in sorted(self._folder.glob("dump-*-dec.wav")))])
 
     async def packets_heard(self) -> int:
         """How many RTP packets of its one call have come so far."""
@@ -166,18 +160,4 @@ def _set_up(folder: Path, settings: Mapping[str, object], account: str, says: Pc
     ports = {"first_rtp": first_rtp, "last_rtp": first_rtp + 40}
     (folder / "config").write_text(CONFIG.format(folder=folder, modules=modules, **ports, **settings))
     (folder / "accounts").write_text(account)
-    _write(folder / "says.wav", np.concatenate([BREATH, says, np.zeros(LENGTH * RATE, np.int16)]))
-
-
-def _write(path: Path, pcm: Pcm) -> None:
-    with wave.open(str(path), "wb") as file:
-        file.setnchannels(1)
-        file.setsampwidth(2)
-        file.setframerate(RATE)
-        file.writeframes(pcm.tobytes())
-
-
-def _read(path: Path) -> Pcm:
-    with wave.open(str(path), "rb") as file:
-        assert (file.getframerate(), file.getnchannels(), file.getsampwidth()) == (RATE, 1, 2), file.getparams()
-        return np.frombuffer(file.readframes(file.getnframes()), np.int16)
+    write_wav(folder / "says.wav", np.concatenate([BREATH, says, np.zeros(LENGTH * RATE, np.int16)]))

@@ -122,10 +122,11 @@ class Passed:
 
 
 class WatchedSip:
-    """Notes every message of a stack, in `messages`."""
+    """Notes every message of a stack, in `messages`; keep-alives, and what is sent once more, are left out."""
 
     def __init__(self, stack: Stack) -> None:
         self.messages: list[Passed] = []
+        self._seen: set[tuple[str, bytes]] = set()
         self._news = trio.lowlevel.ParkingLot()
         stack.trace = self._note
 
@@ -147,6 +148,10 @@ class WatchedSip:
         return [passed for passed in self.messages if passed.summary == summary][count - 1]
 
     def _note(self, traced: Traced) -> None:
+        kept = (traced.direction, bytes(traced.data))
+        if kept in self._seen or not traced.data.strip():
+            return
+        self._seen.add(kept)
         message = parse_message(traced.data)
         self.messages.append(Passed(traced.direction, traced.now, traced.peer, message))
         self._news.unpark_all()
