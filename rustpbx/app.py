@@ -131,7 +131,8 @@ async def open_server(config: Config, outside: Outside, *, http: bool = True) ->
     exception group as all that leaves a nursery, if an address cannot be bound.
     """
     async with AsyncExitStack() as exits, trio.open_nursery() as nursery:
-        parts: trio.Nursery = await nursery.start(_hold_parts)
+        with trio.CancelScope(shield=True):  # cancelled half-way, `start` would wait for ever for what is shielded
+            parts: trio.Nursery = await nursery.start(_hold_parts)
         agents = Sockets()
         try:
             server = await _start(config, outside, parts, exits, agents if http else None)

@@ -308,8 +308,10 @@ class TcpListener(trio.abc.Listener[trio.abc.Stream]):
         return stream
 
     async def aclose(self) -> None:
-        """Stop listening; connections stay."""
+        """Stop listening; connections stay, but those that nobody has accepted are reset, as the kernel does it."""
         if self._wire.listeners.get(self.socket.local) is self:
             del self._wire.listeners[self.socket.local]
         self._receive.close()
         await trio.lowlevel.checkpoint()
+        while self._receive.statistics().current_buffer_used:
+            self._receive.receive_nowait().reset()

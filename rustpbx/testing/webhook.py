@@ -38,17 +38,10 @@ class Webhook:
 
     async def _answer(self, stream: trio.abc.Stream) -> None:
         connection = h11.Connection(h11.SERVER)
-        body = b""
-        while True:
-            event = connection.next_event()
-            if event is h11.NEED_DATA:
-                connection.receive_data(bytes(await stream.receive_some()))
-            elif isinstance(event, h11.Data):
-                body += bytes(event.data)
-            elif isinstance(event, h11.EndOfMessage):
-                break
-            elif isinstance(event, h11.ConnectionClosed):
-                return  # given up before it was told
+        try:
+            body = await _body(connection, stream)
+        except (h11.RemoteProtocolError, trio.BrokenResourceError):
+            return  # given up before it was told
         self._send.send_nowait(json.loads(body))
         if self.silent:
             await stream.receive_some()  # until the server gives up and closes
@@ -60,3 +53,18 @@ class Webhook:
             await stream.aclose()
         except trio.BrokenResourceError:
             return  # too late: the server has gone on
+
+
+async def _body(connection: h11.Connection, stream: trio.abc.Stream) -> bytes:
+    """The body of the request that comes. Raises what says that none came, or not all of it."""
+    body = b""
+    while True:
+        event = connection.next_event()
+        if event is h11.NEED_DATA:
+            connection.receive_data(bytes(await stream.receive_some()))
+        elif isinstance(event, h11.Data):
+            body += bytes(event.data)
+        elif isinstance(event, h11.EndOfMessage):
+            return body
+        elif isinstance(event, h11.ConnectionClosed):
+            raise trio.BrokenResourceError

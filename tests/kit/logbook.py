@@ -52,6 +52,7 @@ class Logbook(logging.Handler):
 def kept_log(level: int = logging.DEBUG, name: str = "rustpbx") -> Iterator[Logbook]:
     """Whatever is logged below `name` for the length of a block."""
     logger, book = logging.getLogger(name), Logbook()
+    book.setLevel(level)
     before = logger.level
     logger.addHandler(book)
     logger.setLevel(level)
