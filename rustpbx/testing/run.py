@@ -11,13 +11,17 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import trio
 from trio._core import _run as _trio_run  # Trio has no public way to repeat a schedule; pytest-trio does the same
 from trio.testing import MockClock
 
 T = TypeVar("T")
+
+
+MERCY = 10.0
+"""Seconds that a run over its limit may still take behind shields: for goodbyes, which have limits themselves."""
 
 
 class StuckError(trio.TooSlowError):
@@ -93,6 +97,8 @@ class _Caps(trio.abc.Instrument):
     async def _watch(self) -> None:
         await trio.sleep(self._limit)
         self._bite(f"{self._limit:g} s of virtual time")
+        await trio.sleep(MERCY)
+        _unshield()
 
     def before_task_step(self, task: trio.lowlevel.Task) -> None:  # noqa: ARG002 - Trio calls it by name
         if self._verdict is None and time.monotonic() > self._end:
@@ -110,6 +116,16 @@ def waiting() -> list[str]:
     root = trio.lowlevel.current_root_task()
     places = [] if root is None else [_place(task) for task in _tasks_below(root)]
     return [place for place in places if place is not None]
+
+
+def _unshield() -> None:
+    """Let the cancellation of the run reach every task: what waits behind a shield for ever would hang in real time."""
+    root = trio.lowlevel.current_root_task()
+    for task in [] if root is None else _tasks_below(root):
+        status: Any = task._cancel_status  # noqa: SLF001 - there is no public way to a task's scopes
+        while status is not None:
+            status._scope.shield = False  # noqa: SLF001 - same
+            status = status.parent
 
 
 def _tasks_below(task: trio.lowlevel.Task) -> list[trio.lowlevel.Task]:

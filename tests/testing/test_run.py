@@ -5,7 +5,7 @@ import time
 import pytest
 import trio
 
-from rustpbx.testing.run import run_virtual
+from rustpbx.testing.run import StuckError, run_virtual
 
 
 def test_an_hour_passes_at_once() -> None:
@@ -25,6 +25,17 @@ def test_the_cap() -> None:
     """What waits for ever fails when the virtual time is used up."""
     with pytest.raises(trio.TooSlowError):
         run_virtual(trio.sleep_forever, limit=5)
+
+
+def test_the_cap_reaches_behind_shields() -> None:
+    """A task that waits for ever where no cancellation reaches it is ended and named: nothing hangs in real time."""
+
+    async def stubborn() -> None:
+        with trio.CancelScope(shield=True):
+            await trio.sleep_forever()
+
+    with pytest.raises(StuckError, match=r"test_run.py:\d+ in stubborn: await trio.sleep_forever\(\)"):
+        run_virtual(stubborn, limit=5)
 
 
 def test_the_seed_repeats_the_schedule() -> None:
