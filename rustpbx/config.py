@@ -19,7 +19,7 @@ from cattrs.cols import homogenous_tuple_structure_factory
 from cattrs.gen import make_dict_structure_fn, override
 
 from rustpbx import values
-from rustpbx.errors import ConfigError
+from rustpbx.errors import ConfigError, one_line
 from rustpbx.settings import (
     AmiConfig,
     CallRecordConfig,
@@ -364,7 +364,8 @@ def _errors(error: BaseException, path: str, moved: frozenset[str]) -> Iterator[
             yield from _errors(inner, f"{path}[{item.index}]", moved)
     elif isinstance(error, cattrs.ForbiddenExtraKeysError):
         for key in sorted(error.extra_fields):
-            yield ConfigError(f"{path}.{key}" if path else key, _unknown(key, error.cl))
+            shown = one_line(key)
+            yield ConfigError(f"{path}.{shown}" if path else shown, _unknown(key, error.cl))
     elif isinstance(error, BadValueError):
         yield ConfigError(path + error.where, error.problem)
     else:

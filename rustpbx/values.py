@@ -256,7 +256,7 @@ def token(value: object) -> str:
 def header_pairs(value: object) -> tuple[tuple[str, str], ...]:
     """HTTP header fields: a list of `[name, value]` pairs, or a table."""
     if isinstance(value, Mapping):
-        pairs = [(f".{name}", [name, content]) for name, content in value.items()]
+        pairs = [(f".{one_line(name)}", [name, content]) for name, content in value.items()]
     elif isinstance(value, list):
         pairs = [(f"[{index}]", pair) for index, pair in enumerate(value)]
     else:

@@ -472,3 +472,5 @@ def test_a_header_line_instead_of_pairs_is_not_repeated() -> None:
 def test_what_cannot_be_printed_is_shown_escaped() -> None:
     """An error is one line and sends nothing to the terminal that is not text."""
     assert problems('http_addr = "\\u001b[2J"')["http_addr"].endswith('got "\\x1b[2J"')
+    assert problems('"\\u001b[2J" = 1') == {"\\x1b[2J": "unknown key"}
+    assert problems(f"{'k' * 900} = 1") == {"k" * 80: "unknown key"}
