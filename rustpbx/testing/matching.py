@@ -1,4 +1,4 @@
-"""Which datagrams a rule of the wire is for: `wire.lose(response(200, "INVITE"))`.
+"""Which datagrams are meant: `wire.lose(response(200, "INVITE"))`, `await wire.until(request("BYE"))`.
 
 A matcher is any function from `Carried` to bool; these are the ones that SIP and RTP tests want. They look at the
 bytes as they are, so they also match what a broken phone sends.
@@ -7,11 +7,8 @@ bytes as they are, so they also match what a broken phone sends.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 
-from rustpbx.testing.wire import Carried
-
-Matcher = Callable[[Carried], bool]
+from rustpbx.testing.wire import Carried, Matcher
 
 _CSEQ = re.compile(rb"^CSeq\s*:\s*\d+\s+(\S+)", re.IGNORECASE | re.MULTILINE)
 

@@ -9,7 +9,7 @@ Each method begins one kind of trouble between one phone and the server; most ar
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from types import MappingProxyType
 
 import attrs
@@ -20,8 +20,9 @@ from rustpbx.media.codec.g711 import PCMU
 from rustpbx.media.events import Pcm
 from rustpbx.media.rtp import RtpPacket, build_rtp, parse_rtp
 from rustpbx.testing import matching
+from rustpbx.testing.misfortune import Rule
 from rustpbx.testing.phone import PhoneCall
-from rustpbx.testing.wire import Carried, Link, Rule, Wire
+from rustpbx.testing.wire import Carried, Matcher, Wire
 
 FRAME = 160
 
@@ -65,9 +66,9 @@ class Mischief:
         """The server's next response of this status comes later; what the phone does meanwhile overtakes it."""
         return self.wire.hold(matching.response(status, method, to=self.phone), seconds)
 
-    def repeats_everything(self) -> None:
-        """Each datagram between the two arrives twice."""
-        self.wire.link(self.phone, self.server[0], Link(duplication=1.0))
+    def repeats_everything(self, seconds: float = 0.0) -> Rule:
+        """Each datagram between the two arrives twice, the second time so much later."""
+        return self.wire.repeat(self._between, seconds, count=None)
 
     def dies(self) -> None:
         """The phone's battery is pulled: nothing more comes from it, and nothing reaches it."""
@@ -115,17 +116,27 @@ class Mischief:
     # -- media ------------------------------------------------------------------------------------------------------
 
     def sends_rtp(
-        self, call: PhoneCall, pcm: Pcm, *, host: str | None = None, payload_type: int = 0, size: int | None = None
+        self,
+        call: PhoneCall,
+        pcm: Pcm,
+        *,
+        host: str | None = None,
+        port: int | None = None,
+        to: Address | None = None,
+        payload_type: int = 0,
+        size: int | None = None,
     ) -> Address:
-        """Send sound to a call's RTP port, all at once, from a port and an SSRC that are not the call's; that address.
+        """Send sound to a call's RTP port, all at once and with an SSRC that is not the call's; returns from where.
 
-        From another `host`, with another `payload_type`, or with packets cut to `size` bytes, if so wished.
+        It comes from an unused `port` (the call's own: `call.line.port`) of the phone's or another `host`, and goes to
+        where the call sends or, before media was agreed, `to` an address. Packets may be cut to `size` bytes.
         """
-        if call.line.format is None:
-            raise ValueError(f"{call} has no media yet")
-        source = self.wire.bind(host or self.phone, 0, lambda data, source: True)  # noqa: ARG005 - swallowed
-        frames = pcm[: len(pcm) // FRAME * FRAME].reshape(-1, FRAME)
-        for number, frame in enumerate(frames):
+        agreed = call.line.format
+        destination = to or (agreed.remote if agreed is not None else None)
+        if destination is None:
+            raise ValueError(f"{call} has no media yet: say where `to`")
+        source = (host or self.phone, port or self._unused_port(host or self.phone))
+        for number, frame in enumerate(pcm[: len(pcm) // FRAME * FRAME].reshape(-1, FRAME)):
             packet = RtpPacket(
                 payload_type=payload_type,
                 sequence=number,
@@ -134,9 +145,13 @@ class Mischief:
                 payload=PCMU.encode(frame).tobytes(),
                 marker=number == 0,
             )
-            self.wire.send(source, call.line.format.remote, build_rtp(packet)[:size])
-        self.wire.unbind(source)
+            self.wire.send(source, destination, build_rtp(packet)[:size])
         return source
+
+    def _unused_port(self, host: str) -> int:
+        address = self.wire.bind(host, 0, lambda data, source: True)  # noqa: ARG005 - nothing comes
+        self.wire.unbind(address)
+        return address[1]
 
     def loses_key_packets(
         self, call: PhoneCall, *, first: bool = False, ends: bool = False, count: int | None = None
@@ -152,5 +167,8 @@ class Mischief:
 
         return self.wire.lose(chosen, count=count)
 
-    def _from_phone(self, matches: matching.Matcher) -> Callable[[Carried], bool]:
+    def _between(self, carried: Carried) -> bool:
+        return {carried.source[0], carried.destination[0]} == {self.phone, self.server[0]}
+
+    def _from_phone(self, matches: Matcher) -> Matcher:
         return lambda carried: carried.source[0] == self.phone and matches(carried)

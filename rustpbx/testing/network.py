@@ -5,7 +5,9 @@ from __future__ import annotations
 import errno
 import ipaddress
 import itertools
+import math
 import operator
+import random
 import socket
 from collections import deque
 
@@ -28,6 +30,7 @@ class MemoryNetwork:
     def __init__(self, wire: Wire, ip: str) -> None:
         self.wire = wire
         self.ip = ip
+        self._ephemeral = itertools.cycle(range(FIRST_EPHEMERAL, 65536))
 
     async def open_datagrams(self, host: str, port: int) -> Datagrams:
         """Bind a UDP address. Raises OSError (EADDRINUSE, EADDRNOTAVAIL)."""
@@ -35,15 +38,19 @@ class MemoryNetwork:
         return _Datagrams(self.wire, own_ip(self.ip, host), host or self.ip, port)
 
     async def connect(self, host: str, port: int) -> trio.abc.Stream:
-        """Open a stream. Raises OSError: unknown name, ECONNREFUSED, and ETIMEDOUT (at once) across a cut."""
+        """Open a stream, which takes a round trip of the link.
+
+        Raises OSError: unknown name, ECONNREFUSED, and ETIMEDOUT (at once) across a cut.
+        """
         await trio.lowlevel.checkpoint()
         peer: Address = ((await self.resolve(host))[0], port)
         if self.wire.is_cut(self.ip, peer[0]):
             raise os_error(errno.ETIMEDOUT)
+        await trio.sleep(self.wire.round_trip(self.ip, peer[0]))
         listener = self.wire.listeners.get(peer)
         if listener is None:
             raise os_error(errno.ECONNREFUSED)
-        ours, theirs = stream_pair((self.ip, next(_ephemeral)), peer, self.wire)
+        ours, theirs = stream_pair((self.ip, next(self._ephemeral)), peer, self.wire)
         listener.offer(theirs)
         return ours
 
@@ -72,9 +79,6 @@ class MemoryNetwork:
     def source_for(self, host: str) -> str:  # noqa: ARG002 - a host of the wire has one address for every peer
         """This host's IP."""
         return self.ip
-
-
-_ephemeral = itertools.cycle(range(FIRST_EPHEMERAL, 65536))
 
 
 def own_ip(ip: str, asked: str) -> str:
@@ -138,33 +142,77 @@ class Ends:
 
 
 class _Pipe:
-    """One direction of a stream: a bounded byte queue with an end. While its route is cut its reader sees nothing."""
+    """One direction of a stream: a bounded byte queue with an end, and for each piece the time of its arrival.
+
+    While its route is cut its reader sees nothing. What was sent meanwhile is there as soon as the hosts are joined,
+    as TCP sends it again.
+    """
 
     def __init__(self, wire: Wire | None, route: tuple[str, str]) -> None:
-        self._wire = wire
-        self._route = route
-        if wire is not None:
-            wire.watch(self)
-        self.chunks: deque[bytes] = deque()
+        self.route = route
         self.size = 0
         self.ended = False  # the writer is done: the reader drains and then sees b""
         self.broken = False  # the reader is gone, or the connection was reset
+        self._wire = wire
+        self._luck = random.Random(0)
+        if wire is not None:
+            self._luck = wire.watch(self)
+        self._pieces: deque[tuple[float, bytes]] = deque()
+        self._last_arrival = 0.0
         self._lot = trio.lowlevel.ParkingLot()
 
     def wake(self) -> None:
+        """Whoever waits here looks again."""
         self._lot.unpark_all()
 
-    @property
-    def arrived(self) -> bool:
-        """Whether there is something for the reader: bytes, the end, or a break."""
-        cut = self._wire is not None and self._wire.is_cut(*self._route)
-        return not cut and bool(self.chunks or self.ended or self.broken)
-
     async def wait(self) -> None:
+        """Until something changes."""
         await self._lot.park()
 
+    def put(self, data: bytes) -> None:
+        """Send bytes on their way."""
+        self._pieces.append((self._arrival(), data))
+        self.size += len(data)
+        self.wake()
+
+    def end(self) -> None:
+        """Nothing more comes: the reader learns it behind the last bytes."""
+        if not self.ended:
+            self.ended = True
+            self._pieces.append((self._arrival(), b""))
+            self.wake()
+
+    def _arrival(self) -> float:
+        delay = self._wire.stream_delay(self.route, self._luck) if self._wire is not None else 0.0
+        self._last_arrival = max(self._last_arrival, trio.current_time() + delay)
+        return self._last_arrival
+
+    def take(self, max_bytes: int | None) -> bytes | None:
+        """What has arrived, b"" at the end, None if there is nothing yet."""
+        if self._due > trio.current_time():
+            return None
+        at, piece = self._pieces.popleft()
+        if not piece or (max_bytes is not None and len(piece) > max_bytes):
+            self._pieces.appendleft((at, piece[max_bytes:]))
+            piece = piece[:max_bytes]
+        self.size -= len(piece)
+        self.wake()
+        return piece
+
+    async def arrival(self) -> None:
+        """Wait until there may be something to take."""
+        with trio.move_on_at(self._due):
+            await self._lot.park()
+
+    @property
+    def _due(self) -> float:
+        if not self._pieces or (self._wire is not None and self._wire.is_cut(*self.route)):
+            return math.inf
+        return self._pieces[0][0]
+
     def reset(self) -> None:
-        self.chunks.clear()
+        """Break at once; what was on its way is gone."""
+        self._pieces.clear()
         self.size = 0
         self.broken = True
         self.wake()
@@ -210,9 +258,7 @@ class MemoryStream(trio.abc.HalfCloseableStream):
                 self._check_sendable()
                 piece = rest[: STREAM_BUFFER - self._out.size]
                 rest = rest[len(piece) :]
-                self._out.chunks.append(piece)
-                self._out.size += len(piece)
-                self._out.wake()
+                self._out.put(piece)
 
     async def wait_send_all_might_not_block(self) -> None:
         """Wait for room."""
@@ -238,22 +284,15 @@ class MemoryStream(trio.abc.HalfCloseableStream):
             raise ValueError("max_bytes must be >= 1")
         with self._receiving:
             await trio.lowlevel.checkpoint()
-            while not (self._in.arrived or self._closed):
-                await self._in.wait()
-            if self._closed:
-                raise trio.ClosedResourceError
-            if self._in.broken:
-                raise trio.BrokenResourceError("connection reset")
-            return self._take(max_bytes) if self._in.chunks else b""
-
-    def _take(self, max_bytes: int | None) -> bytes:
-        chunk = self._in.chunks.popleft()
-        if max_bytes is not None and len(chunk) > max_bytes:
-            self._in.chunks.appendleft(chunk[max_bytes:])
-            chunk = chunk[:max_bytes]
-        self._in.size -= len(chunk)
-        self._in.wake()
-        return chunk
+            while True:
+                if self._closed:
+                    raise trio.ClosedResourceError
+                if self._in.broken:
+                    raise trio.BrokenResourceError("connection reset")
+                data = self._in.take(max_bytes)
+                if data is not None:
+                    return data
+                await self._in.arrival()
 
     async def send_eof(self) -> None:
         """Say that nothing more comes; receiving goes on."""
@@ -261,16 +300,15 @@ class MemoryStream(trio.abc.HalfCloseableStream):
             await trio.lowlevel.checkpoint()
             if self._closed:
                 raise trio.ClosedResourceError
-            self._out.ended = True
-            self._out.wake()
+            self._out.end()
 
     async def aclose(self) -> None:
         """Close both directions; the peer reads what is on the way, then b""."""
         self._closed = True
-        self._out.ended = True
+        self._out.end()
+        self._out.wake()
         self._in.broken = True
         self._in.wake()
-        self._out.wake()
         await trio.lowlevel.checkpoint()
 
     def reset(self) -> None:
@@ -311,7 +349,7 @@ class TcpListener(trio.abc.Listener[trio.abc.Stream]):
         """Stop listening; connections stay, but those that nobody has accepted are reset, as the kernel does it."""
         if self._wire.listeners.get(self.socket.local) is self:
             del self._wire.listeners[self.socket.local]
-        self._receive.close()
-        await trio.lowlevel.checkpoint()
         while self._receive.statistics().current_buffer_used:
             self._receive.receive_nowait().reset()
+        self._receive.close()
+        await trio.lowlevel.checkpoint()

@@ -148,10 +148,15 @@ class PhoneCall:
         body = self._answer_offer(self._offer()) if early_media else b""
         self._phone.wish(sip.Ring(self.leg, status, body))
 
-    def answer(self, *, codecs: tuple[Codec, ...] = BOTH_LAWS, dtmf: bool = True) -> None:
-        """Answer the incoming call. Raises `NegotiationError` if the offer has nothing for us."""
+    def answer(self, *, codecs: tuple[Codec, ...] = BOTH_LAWS, dtmf: bool = True, body: bytes | None = None) -> None:
+        """Answer the incoming call. Raises `NegotiationError` if the offer has nothing for us.
+
+        With a `body`, that is what the 200 carries, whatever it is; there is no audio then.
+        """
         self._local = attrs.evolve(self._local, codecs=codecs, dtmf=dtmf)
-        self._phone.wish(sip.Answer(self.leg, self._answer_offer(self._offer())))
+        if body is None:
+            body = self._answer_offer(self._offer())
+        self._phone.wish(sip.Answer(self.leg, body))
         self._become(State.TALKING)
 
     def reject(self, status: int = 486, reason: str | None = None) -> None:

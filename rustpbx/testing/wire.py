@@ -5,7 +5,8 @@
         wire.link("10.0.0.1", "10.0.0.2", Link(delay=0.03, jitter=0.01, loss=0.05))
 
 The same seed and the same traffic give the same losses, delays and duplicates, link by link: what happens between two
-hosts does not depend on what others send.
+hosts does not depend on what others send. The luck of a datagram does not depend on the link's figures either, nor on
+`lose`, `hold`, `repeat` or `cut`: to lose one message changes nothing for those after it.
 """
 
 from __future__ import annotations
@@ -26,7 +27,8 @@ import attrs
 import trio
 
 from rustpbx.core import Address
-from rustpbx.testing.nat import Behaviour, Nat
+from rustpbx.testing.misfortune import Fortune, Luck, Misfortune, Rule
+from rustpbx.testing.nat import Behaviour, Borders, Nat
 
 if TYPE_CHECKING:
     from rustpbx.testing.network import MemoryNetwork, TcpListener
@@ -34,6 +36,9 @@ if TYPE_CHECKING:
 
 Deliver = Callable[[bytes, Address], bool]
 """Takes one datagram and its source; False says the receive queue was full."""
+
+Matcher = Callable[["Carried"], bool]
+"""Chooses datagrams; `rustpbx.testing.matching` has those for SIP and RTP."""
 
 FIRST_EPHEMERAL = 49152
 
@@ -49,6 +54,7 @@ class Link:
 
     `loss`, `duplication` and `reorder` are probabilities; `delay`, `jitter` (evenly spread on top of the delay) and
     `reorder_by` (what a reordered datagram waits longer than its successors) are seconds. Jitter alone keeps the order.
+    Streams know only delay and jitter: of the rest, TCP lets its users see nothing.
     """
 
     loss: float = 0.0
@@ -71,36 +77,6 @@ class Fate(Enum):
     OVERFLOWED = "overflowed"
 
 
-@attrs.define(eq=False)
-class Rule:
-    """Misfortune for chosen datagrams; made by `Wire.lose` and `Wire.hold`. `hits` is how many it has met.
-
-    Of those that match, the first `skip` fare as usual, then `count` (None: all) are lost, or held for `seconds`.
-    """
-
-    matches: Callable[[Carried], bool]
-    skip: int = 0
-    count: int | None = 1
-    seconds: float | None = None
-    hits: int = 0
-    _seen: int = 0
-
-    @property
-    def over(self) -> bool:
-        """Whether it has met all that it was for."""
-        return self.count is not None and self.hits >= self.count
-
-    def takes(self, carried: Carried) -> bool:
-        """Whether this datagram is one of its own; counts it."""
-        if self.over or not self.matches(carried):
-            return False
-        self._seen += 1
-        if self._seen <= self.skip:
-            return False
-        self.hits += 1
-        return True
-
-
 @attrs.define
 class Carried:
     """One datagram of the transcript; a duplicate has an entry of its own. Times are Trio's."""
@@ -115,24 +91,48 @@ class Carried:
 
 @attrs.frozen
 class _Flight:
-    """A datagram on its way: where it really goes behind a NAT, and over which link."""
+    """A datagram on its way: where it really goes behind a NAT, over which link, and with what luck."""
 
     carried: Carried
     reached: Address
     link: Link
     route: tuple[str, str]
+    luck: Luck
 
 
-class Wakeable(Protocol):
-    """Something that waits for hosts to be joined again."""
+@attrs.define(eq=False)
+class _Watch:
+    """Somebody who waits for a datagram."""
 
-    def wake(self) -> None:
-        """Look again."""
+    matches: Matcher
+    missing: int
+    found: Carried | None = None
+    news: trio.lowlevel.ParkingLot = attrs.field(factory=trio.lowlevel.ParkingLot)
+
+    def see(self, carried: Carried) -> None:
+        """Look at one that has arrived."""
+        if self.found is None and self.matches(carried):
+            self.missing -= 1
+            if self.missing <= 0:
+                self.found = carried
+                self.news.unpark_all()
+
+
+class Pipe(Protocol):
+    """One direction of a stream, as the wire knows it."""
+
+    @property
+    def route(self) -> tuple[str, str]:
+        """The IPs of the writer and of the reader."""
         ...
 
+    def wake(self) -> None:
+        """Hosts are joined again: look whether there is something to read."""
+        ...
 
-def _chance(rng: random.Random, probability: float) -> bool:
-    return probability > 0 and rng.random() < probability
+    def reset(self) -> None:
+        """Break."""
+        ...
 
 
 class Wire:
@@ -147,10 +147,10 @@ class Wire:
         self.transcript: deque[Carried] = deque(maxlen=keep)
         self.listeners: dict[Address, TcpListener] = {}
         self._seed = seed
-        self._rngs: dict[tuple[str, str], random.Random] = {}
+        self._fortunes: dict[tuple[str, str], Fortune] = {}
         self._rules: list[Rule] = []
-        self._nats: list[Nat] = []
-        self._pipes: weakref.WeakSet[Wakeable] = weakref.WeakSet()
+        self._borders = Borders()
+        self._pipes: weakref.WeakValueDictionary[int, Pipe] = weakref.WeakValueDictionary()  # in order of their birth
         self._bound: dict[Address, Deliver] = {}
         self._links: dict[tuple[str, str], Link] = {}
         self._default = Link()
@@ -159,7 +159,9 @@ class Wire:
         self._ports: dict[str, MemoryPorts] = {}
         self._in_flight: list[tuple[float, int, _Flight]] = []
         self._order = itertools.count()
+        self._births = itertools.count()
         self._busy_until: dict[tuple[str, str], float] = {}
+        self._watches: list[_Watch] = []
         self._more = trio.Event()
 
     # -- hosts --------------------------------------------------------------------------------------------------
@@ -200,7 +202,7 @@ class Wire:
     def mend(self, one: str, other: str) -> None:
         """Undo `cut`, in both directions."""
         self._cut -= {(one, other), (other, one)}
-        for pipe in list(self._pipes):
+        for pipe in self._pipes_between(one, other):
             pipe.wake()
 
     def partition(self, *groups: Iterable[str]) -> None:
@@ -214,17 +216,26 @@ class Wire:
         for one, other in list(self._cut):
             self.mend(one, other)
 
+    def reset(self, one: str, other: str) -> None:
+        """Break every stream between two hosts at once, as a firewall does that answers for both with RST."""
+        for pipe in self._pipes_between(one, other):
+            pipe.reset()
+
     def is_cut(self, one: str, other: str) -> bool:
         """Whether nothing passes from `one` to `other`."""
         return (one, other) in self._cut
 
-    def lose(self, matches: Callable[[Carried], bool], *, skip: int = 0, count: int | None = 1) -> Rule:
+    def lose(self, matches: Matcher, *, skip: int = 0, count: int | None = 1) -> Rule:
         """Lose the next datagram that `matches` (`rustpbx.testing.matching`), or the next `count`, or all (None)."""
-        return self._rule(Rule(matches, skip, count))
+        return self._rule(Rule(Misfortune.LOSE, matches, skip, count))
 
-    def hold(self, matches: Callable[[Carried], bool], seconds: float, *, skip: int = 0, count: int | None = 1) -> Rule:
+    def hold(self, matches: Matcher, seconds: float, *, skip: int = 0, count: int | None = 1) -> Rule:
         """Deliver the next datagram that `matches` so much later; those behind it overtake it."""
-        return self._rule(Rule(matches, skip, count, seconds))
+        return self._rule(Rule(Misfortune.HOLD, matches, skip, count, seconds))
+
+    def repeat(self, matches: Matcher, seconds: float, *, skip: int = 0, count: int | None = 1) -> Rule:
+        """Deliver the next datagram that `matches` as usual, and a copy of it so much later."""
+        return self._rule(Rule(Misfortune.REPEAT, matches, skip, count, seconds))
 
     def _rule(self, rule: Rule) -> Rule:
         self._rules.append(rule)
@@ -233,15 +244,35 @@ class Wire:
     def nat(self, ip: str, behind: Iterable[str], behaviour: Behaviour) -> Nat:
         """Put hosts behind a translator with the public address `ip` (`rustpbx.testing.nat`).
 
-        Others reach them only through it. Links and cuts still name the hosts themselves.
+        Others reach them only through it. Links and cuts still name the hosts themselves; the transcript has the
+        addresses that travel outside. Raises ValueError for an address that has another NAT already.
         """
         nat = Nat(ip, behind, behaviour)
-        self._nats.append(nat)
+        self._borders.add(nat)
         return nat
 
-    def watch(self, pipe: Wakeable) -> None:
-        """Wake a stream's direction whenever hosts are joined again."""
-        self._pipes.add(pipe)
+    # -- streams ------------------------------------------------------------------------------------------------
+
+    def watch(self, pipe: Pipe) -> random.Random:
+        """Know a stream's direction for as long as it exists: it is woken, and reset, with its hosts. Returns its luck.
+
+        Each stream has luck of its own, so that datagrams keep theirs.
+        """
+        birth = next(self._births)
+        self._pipes[birth] = pipe
+        return random.Random(f"{self._seed} stream {birth}")
+
+    def stream_delay(self, route: tuple[str, str], luck: random.Random) -> float:
+        """How many seconds bytes of a stream take on this route now."""
+        link = self._links.get(route, self._default)
+        return link.delay + link.jitter * luck.random()
+
+    def round_trip(self, one: str, other: str) -> float:
+        """How many seconds a question and its answer take between two hosts, without jitter."""
+        return sum(self._links.get(route, self._default).delay for route in ((one, other), (other, one)))
+
+    def _pipes_between(self, one: str, other: str) -> list[Pipe]:
+        return [pipe for pipe in list(self._pipes.values()) if set(pipe.route) == {one, other}]
 
     # -- datagrams ----------------------------------------------------------------------------------------------
 
@@ -266,12 +297,10 @@ class Wire:
     def send(self, source: Address, destination: Address, data: bytes) -> None:
         """Carry one datagram, or not, as the link decides. Delivers before returning on a link without delay."""
         now = trio.current_time()
-        seen_from, reached = self._translate(source, destination, now)
+        seen_from, reached = self._borders.cross(source, destination, now)
         route = (source[0], (reached or destination)[0])
         link = self._links.get(route, self._default)
-        rng = self._rng(route)
-        copies = 2 if _chance(rng, link.duplication) else 1
-        for _ in range(copies):
+        for luck in self._fortune(route).copies(link.duplication):
             carried = Carried(now, seen_from, destination, data)
             self.transcript.append(carried)
             rule = next((rule for rule in self._rules if rule.takes(carried)), None)
@@ -279,41 +308,33 @@ class Wire:
                 carried.fate = Fate.CUT
             elif reached is None:
                 carried.fate = Fate.FILTERED
-            elif (rule is not None and rule.seconds is None) or _chance(rng, link.loss):
-                carried.fate = Fate.LOST
             else:
-                self._carry(_Flight(carried, reached, link, route), rule.seconds if rule is not None else None)
+                self._launch(_Flight(carried, reached, link, route, luck), rule)
 
-    def _rng(self, route: tuple[str, str]) -> random.Random:
-        rng = self._rngs.get(route)
-        if rng is None:
-            rng = self._rngs[route] = random.Random(f"{self._seed} {route[0]} {route[1]}")
-        return rng
+    def _launch(self, flight: _Flight, rule: Rule | None) -> None:
+        misfortune = rule.misfortune if rule is not None else None
+        seconds = rule.seconds if rule is not None else 0.0
+        if misfortune is Misfortune.LOSE or flight.luck.loss < flight.link.loss:
+            flight.carried.fate = Fate.LOST
+        else:
+            self._carry(flight, seconds if misfortune is Misfortune.HOLD else None)
+        if misfortune is Misfortune.REPEAT:
+            copy = attrs.evolve(flight.carried, fate=Fate.SENT, arrived_at=None)
+            self.transcript.append(copy)
+            self._carry(attrs.evolve(flight, carried=copy), seconds)
 
-    def _translate(self, source: Address, destination: Address, now: float) -> tuple[Address, Address | None]:
-        """The source as others see it, and where the datagram really goes; None if a NAT does not let it in."""
-        ours = next((nat for nat in self._nats if source[0] in nat.behind), None)
-        if ours is not None and destination[0] in ours.behind:
-            return source, destination
-        if ours is not None:
-            source = ours.outbound(source, destination, now)
-        if any(destination[0] in nat.behind for nat in self._nats):
-            return source, None  # a private address is not routed
-        theirs = next((nat for nat in self._nats if destination[0] == nat.ip), None)
-        if theirs is None:
-            return source, destination
-        if theirs is ours and not ours.behaviour.hairpinning:
-            return source, None
-        return source, theirs.inbound(destination[1], source, now)
+    def _fortune(self, route: tuple[str, str]) -> Fortune:
+        fortune = self._fortunes.get(route)
+        if fortune is None:
+            fortune = self._fortunes[route] = Fortune(f"{self._seed} {route[0]} {route[1]}")
+        return fortune
 
     def _carry(self, flight: _Flight, held: float | None) -> None:
-        link, route, carried = flight.link, flight.route, flight.carried
-        rng = self._rng(route)
-        arrival = carried.at + link.delay + (rng.uniform(0, link.jitter) if link.jitter else 0.0)
-        arrival = max(arrival, self._busy_until.get(route, 0.0))
+        link, route, carried, luck = flight.link, flight.route, flight.carried, flight.luck
+        arrival = max(carried.at + link.delay + link.jitter * luck.jitter, self._busy_until.get(route, 0.0))
         if held is not None:
             arrival += held  # its successors do not wait for it
-        elif _chance(rng, link.reorder):
+        elif luck.reorder < link.reorder:
             arrival += link.reorder_by
         else:
             self._busy_until[route] = arrival
@@ -331,6 +352,8 @@ class Wire:
             carried.fate = Fate.UNREACHABLE
         elif deliver(carried.data, carried.source):
             carried.fate = Fate.DELIVERED
+            for watch in self._watches:
+                watch.see(carried)
         else:
             carried.fate = Fate.OVERFLOWED
 
@@ -344,10 +367,28 @@ class Wire:
             with trio.move_on_at(next_arrival):
                 await self._more.wait()
 
-    def carried(self, *, fates: Iterable[Fate] = tuple(Fate), to: str | None = None) -> list[Carried]:
-        """The transcript, filtered by what became of the datagrams and by destination IP."""
+    # -- looking on ---------------------------------------------------------------------------------------------
+
+    def carried(
+        self, matches: Matcher | None = None, *, fates: Iterable[Fate] = tuple(Fate), to: str | None = None
+    ) -> list[Carried]:
+        """The transcript, filtered by what `matches`, by what became of the datagrams and by destination IP."""
         wanted = frozenset(fates)
-        return [c for c in self.transcript if c.fate in wanted and (to is None or c.destination[0] == to)]
+        found = (c for c in self.transcript if c.fate in wanted and (to is None or c.destination[0] == to))
+        return [carried for carried in found if matches is None or matches(carried)]
+
+    async def until(self, matches: Matcher, count: int = 1) -> Carried:
+        """Wait until so many datagrams that `matches` have arrived, counted from the start; the last of them."""
+        watch = _Watch(matches, count)
+        for carried in self.carried(fates=[Fate.DELIVERED]):
+            watch.see(carried)
+        self._watches.append(watch)
+        try:
+            while watch.found is None:
+                await watch.news.park()
+        finally:
+            self._watches.remove(watch)
+        return watch.found
 
 
 @asynccontextmanager

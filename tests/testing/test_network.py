@@ -8,7 +8,7 @@ import trio.testing
 
 from rustpbx.shell.network import Network
 from rustpbx.testing.network import STREAM_BUFFER, MemoryStream, stream_pair
-from rustpbx.testing.wire import Wire, open_wire
+from rustpbx.testing.wire import Fate, Link, Wire, open_wire
 
 
 async def pair(wire: Wire) -> tuple[trio.abc.Stream, MemoryStream]:
@@ -97,6 +97,90 @@ async def test_refused_and_cut_connects() -> None:
         wire.cut("10.0.0.1", "10.0.0.2")
         with pytest.raises(TimeoutError):
             await phone.connect("10.0.0.1", 80)
+
+
+async def test_a_stream_takes_its_time() -> None:
+    """The link's delay holds for connecting (a round trip), for bytes, and for the end behind them; order is kept."""
+    async with open_wire() as wire:
+        wire.link("10.0.0.1", "10.0.0.2", Link(delay=0.1, jitter=0.05, loss=0.9))
+        begin = trio.current_time()
+        client, server = await pair(wire)
+        assert trio.current_time() - begin == pytest.approx(0.2)
+        begin = trio.current_time()
+        for number in range(20):
+            await client.send_all(bytes([number]))
+        await client.aclose()
+        got = [(await server.receive_some())[0] for _ in range(20)]
+        assert 0.1 <= trio.current_time() - begin <= 0.15
+        assert got == list(range(20))
+        assert await server.receive_some() == b""
+
+
+async def test_streams_do_not_touch_the_luck_of_datagrams() -> None:
+    """The same datagrams get lost whether or not a stream talks beside them."""
+
+    async def fates(*, talks: bool) -> list[Fate]:
+        async with open_wire(5) as wire:
+            wire.link("10.0.0.1", "10.0.0.2", Link(loss=0.5, delay=0.01, jitter=0.01))
+            client, _ = await pair(wire)
+            for _ in range(50):
+                wire.send(("10.0.0.2", 1), ("10.0.0.1", 1), b"x")
+                if talks:
+                    await client.send_all(b"y")
+            return [carried.fate for carried in wire.transcript]
+
+    assert await fates(talks=True) == await fates(talks=False)
+
+
+async def test_a_cut_stream_stalls_and_goes_on() -> None:
+    """Nothing is said of the cut; what was sent meanwhile, the end too, is there when the hosts are joined again."""
+    async with open_wire() as wire:
+        client, server = await pair(wire)
+        wire.partition(["10.0.0.1"], ["10.0.0.2", "10.0.0.3"])
+        await client.send_all(b"are you there?")
+        await client.aclose()
+        with trio.move_on_after(3600) as patience:
+            await server.receive_some()
+        assert patience.cancelled_caught
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_expect, server, [b"are you there?", b""])
+            await trio.testing.wait_all_tasks_blocked()
+            wire.mend_all()
+
+
+async def test_a_stream_cut_one_way() -> None:
+    """One direction stalls, the other flows."""
+    async with open_wire() as wire:
+        client, server = await pair(wire)
+        wire.cut("10.0.0.1", "10.0.0.2", both_ways=False)
+        await client.send_all(b"question")
+        assert await server.receive_some() == b"question"
+        await server.send_all(b"answer")
+        with trio.move_on_after(60) as patience:
+            await client.receive_some()
+        assert patience.cancelled_caught
+        wire.mend("10.0.0.1", "10.0.0.2")
+        assert await client.receive_some() == b"answer"
+
+
+async def test_streams_between_two_hosts_are_reset() -> None:
+    """`wire.reset` breaks every stream between them, cut or not, at both ends, and none of another host."""
+    async with open_wire() as wire:
+        client, server = await pair(wire)
+        async with await wire.host("10.0.0.1").listen("", 81) as listener:
+            other = await wire.host("10.0.0.3").connect("10.0.0.1", 81)
+            others_end = await listener.accept()
+        wire.cut("10.0.0.1", "10.0.0.2")
+        wire.reset("10.0.0.2", "10.0.0.1")
+        for end in (client, server):
+            with pytest.raises(trio.BrokenResourceError):
+                await end.receive_some()
+        await other.send_all(b"still here")
+        assert await others_end.receive_some() == b"still here"
+
+
+async def _expect(stream: trio.abc.Stream, pieces: list[bytes]) -> None:
+    assert [await stream.receive_some() for _ in pieces] == pieces
 
 
 async def test_a_reset_breaks_both_ends() -> None:

@@ -2,6 +2,7 @@
 
 import errno
 
+import attrs
 import pytest
 import trio
 
@@ -188,6 +189,111 @@ async def test_a_chosen_datagram_is_lost_or_held() -> None:
         await trio.sleep(2)
         assert box.numbers == [0, 1, 3, 5, 6, 8, 9, 7]
         assert (lost.hits, lost.over, held.hits) == (2, True, 1)
+
+
+async def test_a_chosen_datagram_comes_twice() -> None:
+    """`repeat` delivers it as usual and once more later; the copy has an entry of its own."""
+    async with open_wire() as wire:
+        box = Box()
+        wire.bind(*B, box.deliver)
+        repeated = wire.repeat(lambda carried: carried.data[0] == 1, 1.0)
+        begin = trio.current_time()
+        for number in (0, 1, 2):
+            wire.send(A, B, bytes([number]))
+        await trio.sleep(2)
+        assert [(round(at - begin, 3), data[0]) for at, data, _ in box.got] == [(0, 0), (0, 1), (0, 2), (1, 1)]
+        assert [(c.data[0], c.fate) for c in wire.transcript] == [(n, Fate.DELIVERED) for n in (0, 1, 1, 2)]
+        assert (repeated.hits, repeated.over) == (1, True)
+
+
+BAD = Link(loss=0.2, duplication=0.1, reorder=0.1, delay=0.02, jitter=0.03)
+
+
+@attrs.frozen
+class Meddling:
+    """What a test may do on a link besides sending: nothing of it may change the luck of the other datagrams."""
+
+    what: str
+
+    def meddle(self, wire: Wire) -> set[int]:
+        """Do it; the datagrams that are concerned."""
+        match self.what:
+            case "lose":
+                wire.lose(lambda carried: carried.data[0] == 50)
+                return {50}
+            case "hold":
+                wire.hold(lambda carried: carried.data[0] == 50, 0.001)
+                return {50}
+            case "repeat":
+                wire.repeat(lambda carried: carried.data[0] == 50, 5.0)
+                return {50}
+            case _:
+                return set()
+
+
+@pytest.mark.parametrize("what", ["lose", "hold", "repeat", "cut", "weather"])
+def test_who_meddles_with_one_datagram_changes_no_other(what: str) -> None:
+    """A message chosen to be lost, a cut for some time, other weather before: those behind have the luck they had."""
+
+    async def arrivals(meddling: Meddling | None) -> dict[int, list[float]]:
+        async with open_wire(11) as wire:
+            box = Box()
+            wire.bind(*B, box.deliver)
+            wire.link(A[0], B[0], BAD)
+            without = meddling.meddle(wire) if meddling is not None else set()
+            for number in range(200):
+                if meddling is not None and number in (40, 60):
+                    if meddling.what == "cut":
+                        (wire.cut if number == 40 else wire.mend)(A[0], B[0])
+                    if meddling.what == "weather":
+                        wire.link(A[0], B[0], Link(loss=0.9, duplication=0.5) if number == 40 else BAD)
+                wire.send(A, B, bytes([number]))
+                await trio.sleep(0.06)  # longer than any delay, so that nobody waits for a datagram before
+            await trio.sleep(10)
+            if what in ("cut", "weather"):
+                without = set(range(40, 60))
+            found: dict[int, list[float]] = {}
+            for at, data, _ in box.got:
+                found.setdefault(data[0], []).append(at)
+            return {number: times for number, times in found.items() if number not in without}
+
+    meddled = run_virtual(arrivals, Meddling(what))
+    left_alone = run_virtual(arrivals, None)
+    assert meddled == {number: times for number, times in left_alone.items() if number in meddled}
+    assert len(left_alone) - len(meddled) <= (20 if what in ("cut", "weather") else 1)
+
+
+async def test_the_way_back_has_luck_of_its_own() -> None:
+    """What goes from A to B fares the same whether or not B answers."""
+
+    async def fates(*, answers: bool) -> list[Fate]:
+        async with open_wire(3) as wire:
+            wire.all_links(Link(loss=0.5))
+            for _ in range(50):
+                wire.send(A, B, b"x")
+                if answers:
+                    wire.send(B, A, b"y")
+            return [carried.fate for carried in wire.transcript if carried.source == A]
+
+    assert await fates(answers=False) == await fates(answers=True)
+
+
+async def test_a_test_can_wait_for_a_datagram() -> None:
+    """`until` returns when so many have arrived: those that have been, those on their way, and none that got lost."""
+    async with open_wire() as wire:
+        wire.bind(*B, Box().deliver)
+        wire.link(A[0], B[0], Link(delay=0.5))
+        wire.lose(lambda carried: carried.data == b"b")
+        begin = trio.current_time()
+        for data in (b"a", b"b", b"b"):
+            wire.send(A, B, data)
+        first = await wire.until(lambda carried: carried.data == b"b")
+        assert trio.current_time() - begin == pytest.approx(0.5)
+        assert await wire.until(lambda carried: carried.data == b"b") is first
+        with trio.move_on_after(5) as patience:
+            await wire.until(lambda carried: carried.data == b"b", count=2)
+        assert patience.cancelled_caught
+        assert [c.data for c in wire.carried(lambda carried: carried.data == b"b", fates=[Fate.LOST])] == [b"b"]
 
 
 async def test_a_one_way_cut_and_a_partition() -> None:
