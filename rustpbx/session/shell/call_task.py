@@ -215,11 +215,9 @@ class _Performer:
         """The first address of `host` in the family that our SIP socket speaks. Raises OSError."""
         assert self._services.stack is not None  # noqa: S101 - asked by the caller
         addresses = await self._services.network.resolve(host)
-        ours = self._services.stack.address
-        ipv6 = ours is not None and ":" in ours[0]
-        found = next((address for address in addresses if (":" in address) is ipv6), None)
+        found = next(filter(self._services.stack.speaks, addresses), None)
         if found is None:
-            raise OSError(f"no {'IPv6' if ipv6 else 'IPv4'} address")
+            raise OSError("no address of our family")
         return found
 
     def _open_leg(self, host: str) -> effects.LegReady | effects.LegUnusable:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections import OrderedDict
+from collections.abc import Callable
 
 import attrs
 import trio
@@ -79,14 +80,14 @@ class Resolver:
         queue.append(send)
         return len(queue) == 1
 
-    async def look_up(self, host: str, *, ipv6: bool | None) -> list[tuple[Send, Address] | Unresolved]:
-        """Ask for a name's address (of the family that our socket speaks, None: both); what waited, with the answer."""
+    async def look_up(self, host: str, fits: Callable[[str], bool]) -> list[tuple[Send, Address] | Unresolved]:
+        """Ask for a name's first address that `fits` our socket; what waited for it, with the answer."""
         name = host.lower()
         problem = ""
         try:
             with trio.fail_after(self._patience):
                 found = await self._network.resolve(name)
-            address = next((a for a in found if ipv6 in {None, ":" in a}), None)
+            address = next(filter(fits, found), None)
             problem = "" if address else f"{name} has no address of our family"
         except (OSError, UnicodeError, trio.TooSlowError) as error:
             address, problem = None, f"cannot resolve {name}: {error or 'too slow'}"

@@ -136,6 +136,11 @@ class Stack:
             while self._endpoint is not None and (self._unsent or self._endpoint.unanswered):
                 await self._progress.park()
 
+    def speaks(self, address: str) -> bool:
+        """Whether our socket sends to the family of an IP literal; one on `::` sends to both."""
+        host = (self.address or self._bind)[0]
+        return host == "::" or (":" in host) == (":" in address)
+
     def local_host(self, peer: str) -> str:
         """Our address as `peer` (an IP literal or a name) should know it: for Via, Contact and SDP."""
         host = self._bind[0]
@@ -187,9 +192,7 @@ class Stack:
             nursery.start_soon(self._look_up, datagrams, send.destination[0])
 
     async def _look_up(self, datagrams: Datagrams, host: str) -> None:
-        bound = datagrams.address[0]
-        ipv6 = None if bound == "::" else ":" in bound
-        for result in await self._resolver.look_up(host, ipv6=ipv6):
+        for result in await self._resolver.look_up(host, self.speaks):
             if isinstance(result, Unresolved):
                 self._undeliverable(result)
             else:
