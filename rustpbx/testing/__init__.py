@@ -1,6 +1,7 @@
 """What tests of voice agents need: the pytest plugin, and what it stands on. `docs/testing.md` is the guide.
 
 `house` is a whole server in memory with a phone (`handset`: in words) and an agent; `run` has virtual time. Below them:
-`wire`, `network`, `ports`, `nat` (what the world is like), `phone` and `line` (a SIP phone and its audio), `speech` and
-`voice` (speech as sound that carries its words), `ladder` (what was on the wire). Import each from its own module.
+`wire`, `network`, `ports`, `nat` (what the world is like), `matching` (which datagrams are meant), `phone` and `line`
+(a SIP phone and its audio), `mischief` (what it does wrong), `speech` and `voice` (speech as sound that carries its
+words), `ladder` (what was on the wire), `null_ports` (calls without media). Import each from its own module.
 """

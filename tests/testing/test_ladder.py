@@ -43,6 +43,30 @@ def test_a_call_is_drawn() -> None:
     ]
 
 
+def test_four_hosts_fit_the_page() -> None:
+    """Between neighbours and across lanes; a word that is too long is cut, what a message belongs to is not."""
+    hosts = [(f"10.0.0.{number}", 5060) for number in (1, 2, 3, 4)]
+    word = b"SUBSCRIBEANDPUBLISHANDMORE"
+    drawn = ladder(
+        [
+            Carried(0.0, hosts[0], hosts[1], INVITE, Fate.DELIVERED),
+            Carried(0.0004, hosts[1], hosts[2], INVITE, Fate.DELIVERED),
+            Carried(0.5, hosts[2], hosts[3], word + b" sip:b@b SIP/2.0\r\nCSeq: 1 " + word + b"\r\n\r\n", Fate.CUT),
+            Carried(1.25, hosts[3], hosts[0], b"SIP/2.0 486 Busy Here\r\nCSeq: 1 INVITE\r\n\r\n", Fate.DELIVERED),
+        ],
+        {"10.0.0.1": "phone", "10.0.0.4": "server with a much too long name"},
+    )
+    names, *arrows = drawn.splitlines()
+    assert names.split() == ["phone", "10.0.0.2", "10.0.0.3", "server", "with", "a", "much", "too", "lon"]
+    assert arrows == [
+        "   0.000               |----- INVITE (1) sdp ---->|                          |                          |",
+        "   0.000               |                          |----- INVITE (1) sdp ---->|                          |",
+        "   0.500               |                          |                          |- SUBSCRIBEANDPU (1) cut x|",
+        "   1.250               |<-------------------------- 486 Busy Here (1 INVITE) ---------------------------|",
+    ]
+    assert max(map(len, drawn.splitlines())) <= WIDTH
+
+
 async def test_a_real_call_fits_the_page() -> None:
     """The transcript of a whole call has its messages in order and no line is wider than the page."""
     async with open_house() as house:
