@@ -28,29 +28,30 @@ class VoidError(Exception):
     """The machine was too busy to measure anything."""
 
 
-def measured(wanted: int, make: Callable[[], Run]) -> list[Run]:
-    """So many runs that count; each may be tried twice. Raises `VoidError` if fewer than half of them count."""
-    runs: list[Run] = []
-    for _ in range(2 * wanted):
+def measured(make: Callable[[], Run], tries: int = 3) -> list[Run]:
+    """One run that counts, if there is one among so many tries."""
+    for _ in range(tries):
         run = make()
         print(run, flush=True)
         if run.void is None:
-            runs.append(run)
-        if len(runs) == wanted:
-            return runs
-    if len(runs) * 2 < wanted:
-        raise VoidError(f"only {len(runs)} of {2 * wanted} measurements count: this machine has other work")
-    return runs
+            return [run]
+    return []
 
 
 def everything(runs: int, seconds: float, sizes: tuple[int, ...]) -> Results:
-    """All measurements, in rounds, so that a slow minute of the machine hits all sizes alike."""
+    """All measurements, in rounds, so that a slow minute of the machine hits all sizes alike.
+
+    Raises `VoidError` if fewer than half of a kind count.
+    """
     plane: dict[int, list[Run]] = {calls: [] for calls in sizes}
     naive: list[Run] = []
     for _ in range(runs):
         for calls, done in plane.items():
-            done.extend(measured(1, partial(measure, calls, seconds)))
-        naive.extend(measured(1, partial(measure, COMPARED, seconds, "bench.naive_server")))
+            done.extend(measured(partial(measure, calls, seconds)))
+        naive.extend(measured(partial(measure, COMPARED, seconds, "bench.naive_server")))
+    for done in (*plane.values(), naive):
+        if 2 * len(done) < runs:
+            raise VoidError(f"of {runs} measurements of a kind only {len(done)} count: this machine has other work")
     bare = [measure(calls, seconds, "bench.bare_server").cpu for calls in (SMALL, MIDDLE)]
     return Results(
         plane=plane,

@@ -64,6 +64,11 @@ class Child:
         """`tell` for processes that are asked in JSON."""
         return self.tell(json.dumps(question))
 
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        return self._process.pid
+
     def cpu(self) -> float:
         """Seconds that all its threads have run, as the kernel's scheduler counts them."""
         tasks = Path(f"/proc/{self._process.pid}/task").glob("*/schedstat")
@@ -74,10 +79,20 @@ class Child:
         return int(Path(f"/proc/{self._process.pid}/statm").read_text().split()[1]) * PAGE
 
 
-def busy_seconds() -> float:
-    """Seconds that all cores together have been busy since the machine started, time stolen by its host included."""
-    user, nice, system, _, _, irq, softirq, steal = map(int, Path("/proc/stat").read_text().split()[1:9])
-    return (user + nice + system + irq + softirq + steal) / os.sysconf("SC_CLK_TCK")
+def others_seconds(ours: set[int]) -> float:
+    """Seconds that the processes of this machine but `ours` have run, and that its host has taken from it.
+
+    Process by process: what the kernel does for packets in interrupts belongs to nobody.
+    """
+    stolen = int(Path("/proc/stat").read_text().split()[8]) / os.sysconf("SC_CLK_TCK")
+    return stolen + sum(_ran(entry) for entry in Path("/proc").glob("[0-9]*") if int(entry.name) not in ours)
+
+
+def _ran(process: Path) -> float:
+    try:
+        return sum(int(task.read_text().split()[0]) for task in process.glob("task/*/schedstat")) / 1e9
+    except (OSError, IndexError):
+        return 0.0  # it has just ended
 
 
 def _pipe(pipe: IO[str] | None) -> IO[str]:

@@ -10,7 +10,7 @@ from collections import defaultdict
 
 import attrs
 
-from bench.child import Child, busy_seconds
+from bench.child import Child, others_seconds
 from bench.load import build, speech_file
 
 WARM_UP = 2.0
@@ -92,10 +92,11 @@ def measure(calls: int, seconds: float, server_module: str = "bench.plane_server
         time.sleep(WARM_UP)
         server.ask(mark=True)
         before = phones.tell("mark")
-        began, cpu, others = time.monotonic(), server.cpu(), busy_seconds() - phones.cpu()
+        ours = {phones.pid, server.pid, os.getpid()}
+        others, began, cpu = others_seconds(ours), time.monotonic(), server.cpu()
         time.sleep(seconds)
         took, used = time.monotonic() - began, server.cpu() - cpu
-        foreign = busy_seconds() - phones.cpu() - others - used
+        foreign = others_seconds(ours) - others
         memory = server.memory()
         after, told = phones.tell("mark"), server.ask(mark=True)
     return Run(

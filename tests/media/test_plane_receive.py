@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 
 import numpy as np
@@ -449,3 +450,25 @@ async def test_muxed_rtcp_shares_the_port_and_is_no_audio() -> None:
 def test_mu_law_is_what_the_stream_helper_says() -> None:
     """The rig's own idea of what the phone hears is the codec's."""
     assert np.array_equal(as_sent(NARROW), PCMU.decode(PCMU.encode(NARROW)))
+
+
+async def test_taps_that_begin_together_do_not_stay_together() -> None:
+    """Forty taps opened in one tick: each has all of its audio, and no tick serves them all."""
+    rig, stream = Rig(), Stream()
+    port = rig.open()
+    taps = [rig.plane.tap("a") for _ in range(40)]
+    spoken = tone(2.0)
+    served = []
+    for at in range(0, spoken.size, 160):
+        rig.ports.arrive(port, stream.packet(spoken[at : at + 160]))
+        waiting = sum(tap.blocks.statistics().current_buffer_used for tap in taps)
+        rig.tick()
+        served.append(sum(tap.blocks.statistics().current_buffer_used for tap in taps) - waiting)
+    assert max(served) <= 16
+    for tap in taps:
+        count = tap.blocks.statistics().current_buffer_used
+        blocks = [tap.blocks.receive_nowait() for _ in range(count)]
+        for block, later in itertools.pairwise(blocks):
+            assert later.at == pytest.approx(block.at + block.pcm.size / 16000)
+        assert sum(block.pcm.size for block in blocks) >= 1.8 * 16000
+        assert {block.pcm.size for block in blocks[1:]} == {1600}

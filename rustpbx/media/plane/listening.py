@@ -20,6 +20,9 @@ WHEEL = KEPT
 AT_ONCE = 80
 """Frames that are made 16 kHz in one go: what the cache still holds."""
 
+CROWD = 8
+"""So many taps more than in the emptiest tick, and a new one begins elsewhere: calls that come together part."""
+
 Listener = tuple[Leg, Tap]
 
 
@@ -49,13 +52,22 @@ class Listening:
         """Serve a new tap with what is heard after `tick`."""
         leg.taps.append(tap)
         leg.listen()
-        self._wheel[(tick + tap.frames) % WHEEL].append((leg, tap))
+        tap.due = self._first(tap.frames, tick)
+        self._wheel[(tick + tap.due) % WHEEL].append((leg, tap))
+
+    def _first(self, frames: int, tick: int) -> int:
+        """After how many ticks a tap gets its first block: sooner than later ones where many are due together."""
+        crowds = [len(self._wheel[(tick + ahead) % WHEEL]) for ahead in range(1, frames + 1)]
+        return frames if crowds[-1] - min(crowds) < CROWD else crowds.index(min(crowds)) + 1
 
     def emit(self, tick: int, now: float) -> None:
         """Send the blocks that this tick, which was due at `now`, completes."""
         due, self._wheel[tick % WHEEL] = self._wheel[tick % WHEEL], []
         for frames, listeners in self._groups(due).items():
-            self._wheel[(tick + frames) % WHEEL].extend(listeners)
+            for listener in listeners:
+                tap = listener[1]
+                tap.due = tap.frames
+                self._wheel[(tick + tap.frames) % WHEEL].append(listener)
             size = _rows(frames)
             for start in range(0, len(listeners), size):
                 group = listeners[start : start + size]
@@ -63,14 +75,14 @@ class Listening:
                     self._send(group, frames, tick, now)
                 except Exception:  # noqa: BLE001 - the leg at fault is found below
                     for listener in group:
-                        self._alone(listener, tick, now)
+                        self._alone(listener, frames, tick, now)
 
     def _groups(self, due: list[Listener]) -> dict[int, list[Listener]]:
         """By length of block; taps that are closed are let go of."""
         groups: dict[int, list[Listener]] = {}
         for leg, tap in due:
             if not tap.closed and not leg.failed:
-                groups.setdefault(tap.frames, []).append((leg, tap))
+                groups.setdefault(tap.due, []).append((leg, tap))
             elif tap in leg.taps:
                 leg.taps.remove(tap)
                 leg.listen()
@@ -97,9 +109,9 @@ class Listening:
         np.take(self._bank.kept.reshape(-1, FRAME), places, axis=0, out=rows, mode="clip")
         return stages.upsample(rows.reshape(slots.size, -1)[:, FRAME - HISTORY :], bench.work)
 
-    def _alone(self, listener: Listener, tick: int, now: float) -> None:
-        leg, tap = listener
+    def _alone(self, listener: Listener, frames: int, tick: int, now: float) -> None:
+        leg, _ = listener
         try:
-            self._send([listener], tap.frames, tick, now)
+            self._send([listener], frames, tick, now)
         except Exception as error:  # noqa: BLE001 - whatever it is, it is this leg's alone
             self._eject(leg, error)

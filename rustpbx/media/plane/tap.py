@@ -18,14 +18,16 @@ TICK = 0.02
 class Tap:
     """One listener; from `Plane.tap`, closed by leaving its `with` block or with the leg.
 
-    `blocks` yields the audio, silence included, without a gap from the leg's first packet on. When `capacity` blocks
-    wait, the oldest is dropped and counted in `dropped`: late audio is worse than lost audio, and the tick never waits.
+    `blocks` yields the audio, silence included, without a gap from the leg's first packet on; the first block may be
+    shorter. When `capacity` blocks wait, the oldest is dropped and counted in `dropped`: late audio is worse than lost
+    audio, and the tick never waits.
     """
 
     def __init__(self, *, seconds: float, capacity: int) -> None:
         self.frames = round(seconds / TICK)
         if not 1 <= self.frames <= LONGEST_BLOCK or capacity < 1:
             raise MediaError(f"a tap has blocks of 0.02 to {LONGEST_BLOCK * TICK} s and room for at least one")
+        self.due = self.frames  # frames of the next block: fewer in the first, if the plane likes
         self.dropped = 0
         self.closed = False
         self._send, self.blocks = trio.open_memory_channel[AudioBlock](capacity)
