@@ -202,15 +202,17 @@ class ServerTrack:
         return self._taken()
 
     def pause(self, now: float) -> list[Output]:
-        """Hold what plays where it is."""
-        if self._run is not None:
-            self._flow(self._run, FlowTrigger.PAUSE, now)
+        """Hold what plays where it is, or what will in a moment."""
+        run = self._next or self._run
+        if run is not None:
+            self._flow(run, FlowTrigger.PAUSE, now)
         return self._taken()
 
     def resume(self, now: float) -> list[Output]:
         """Go on from there."""
-        if self._run is not None:
-            self._flow(self._run, FlowTrigger.RESUME, now)
+        run = self._next or self._run
+        if run is not None:
+            self._flow(run, FlowTrigger.RESUME, now)
         return self._taken()
 
     def retire_ringtone(self, now: float) -> list[Output]:
@@ -295,6 +297,8 @@ class ServerTrack:
         self._run, self._next = self._next, None
         self._run.started_at = now
         self._step(self._run, PlaybackTrigger.START, now)
+        if self._run.flow.state is Flow.PAUSED:
+            self._out.append(effects.PauseTrack(self._run.generation))
         for trigger, effect in self._run.waiting:
             self._add(self._run, trigger, effect, now)
 
@@ -307,6 +311,8 @@ class ServerTrack:
     def _flow(self, run: _Run, trigger: FlowTrigger, now: float) -> None:
         for action in run.flow.step(trigger, now, self.cause):
             match action:
+                case FlowAction.HOLD | FlowAction.GO_ON if run is not self._run:
+                    pass  # it has not begun
                 case FlowAction.HOLD:
                     self._out.append(effects.PauseTrack(run.generation))
                 case FlowAction.GO_ON:

@@ -190,6 +190,23 @@ def test_a_pause_before_the_answer_holds_what_waits_for_it() -> None:
         assert track_work(bench.give(commands.Accept(option=CallOption()))) == work
 
 
+def test_a_pause_behind_two_playbacks_before_the_answer_holds_the_second() -> None:
+    """The first is cut by the second in the same moment; what is paused is what would play."""
+    for later, work in (
+        ((commands.Pause(),), ["PauseTrack", "Say"]),
+        ((commands.Pause(), commands.Resume()), ["Say"]),
+        ((commands.Pause(), commands.Tts(text="c", play_id="b")), ["Say", "Say"]),
+    ):
+        bench = Bench()
+        bench.incoming()
+        bench.attach()
+        assert bench.give(commands.Tts(text="a"), commands.Tts(text="b", play_id="b"), *later) == []
+        out = bench.give(commands.Accept(option=CallOption()))
+        assert track_work(out) == ["StartTrack", "Say", "StopTrack", "StartTrack", *work]
+        held = [effect.generation for effect in out if isinstance(effect, effects.PauseTrack)]
+        assert held == [2] * work.count("PauseTrack")
+
+
 # -- mute -----------------------------------------------------------------------------------------------------------
 
 
