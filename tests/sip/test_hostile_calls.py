@@ -21,7 +21,7 @@ from rustpbx.sip.events import (
     Wish,
 )
 from rustpbx.sip.message import NameAddr, Response
-from rustpbx.sip.tables import CallState
+from rustpbx.sip.tables import CallState, OfferState
 from rustpbx.sip.uri import parse_uri
 from tests.kit.hostile import Hostile, Kind
 from tests.kit.hostile_calls import CAROL, STRANGER, Book, ProxiedWire, User
@@ -72,9 +72,10 @@ class Calls(Hostile):
         kind=st.sampled_from([Kind.FAIR, Kind.HOSTILE]),
         known=st.booleans(),
         one=st.integers(0, 1),
+        up=st.booleans(),
     )
-    def start(self, seed: int, kind: Kind, known: bool, one: int) -> None:
-        """Three endpoints and the first INVITE; `known` gives the callers credentials."""
+    def start(self, seed: int, kind: Kind, known: bool, one: int, up: bool) -> None:
+        """Three endpoints and the first INVITE, or a call that is `up`; `known` gives the callers credentials."""
         self.alice, self.bob, self.carol = (User(at, seed + i) for i, at in enumerate((ALICE, BOB, CAROL)))
         self.users = [self.alice, self.bob, self.carol]
         self.credentials = Credentials("alice", "secret") if known else None
@@ -82,6 +83,11 @@ class Calls(Hostile):
         self.muddled: set[str] = set()
         self.bodies = 0
         self.dial(one)
+        if up:
+            self.wire.settle()
+            ((user, book),) = self.ringing()
+            self.ask(user, book, Answer(book.leg, ANSWER))
+            self.wire.settle()
 
     # -- the sessions -------------------------------------------------------------------------------------------------
 
@@ -111,9 +117,26 @@ class Calls(Hostile):
     @precondition(lambda self: self.ringing())
     @rule(data=st.data())
     def answer(self, data: st.DataObject) -> None:
-        """A called side answers: conversations are reached."""
+        """A called side decides."""
         user, book = self.pick(data, self.ringing())
-        self.ask(user, book, Answer(book.leg, ANSWER))
+        self.ask(user, book, self.pick(data, answers(book.leg)))
+
+    @precondition(lambda self: self.legs_in(OfferState.STABLE))
+    @rule(data=st.data())
+    def offer(self, data: st.DataObject) -> None:
+        """A side that may do so offers another session."""
+        user, book = self.pick(data, self.legs_in(OfferState.STABLE))
+        self.bodies += 1
+        self.ask(user, book, SendOffer(book.leg, OFFER + b"a=x:%d\r\n" % self.bodies))
+
+    @precondition(lambda self: self.legs_in(OfferState.HAVE_REMOTE, OfferState.HAVE_UPDATE))
+    @rule(data=st.data(), accept=st.booleans())
+    def decide(self, data: st.DataObject, accept: bool) -> None:
+        """A side that was offered another session says what it thinks of it."""
+        user, book = self.pick(data, self.legs_in(OfferState.HAVE_REMOTE, OfferState.HAVE_UPDATE))
+        self.bodies += 1
+        wish = AcceptOffer(book.leg, ANSWER + b"a=x:%d\r\n" % self.bodies) if accept else RefuseOffer(book.leg)
+        self.ask(user, book, wish)
 
     @precondition(lambda self: self.talking())
     @rule(data=st.data(), method=st.sampled_from(["OPTIONS", "UPDATE", "INFO"]), body=st.sampled_from([b"", OFFER]))
@@ -216,6 +239,10 @@ class Calls(Hostile):
     def ringing(self) -> list[tuple[User, Book]]:
         """Legs that wait for their session's answer."""
         return [(user, book) for user, book in self.legs() if book.state is CallState.INCOMING]
+
+    def legs_in(self, *states: OfferState) -> list[tuple[User, Book]]:
+        """Legs whose session knows of no end and whose offers stand so."""
+        return [(user, book) for user, book in self.legs() if not book.ended and book.offer_state in states]
 
     def challengeable(self) -> list[Packet]:
         """Requests in flight of those who have credentials: who placed the call."""
