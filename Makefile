@@ -7,7 +7,7 @@ READY := $(VENV)/.ready
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test run lint bench fuzz clean
+.PHONY: help demo test run lint bench fuzz soak clean
 
 help: ## Show this list
 	@echo "usage: make TARGET [ARGS='...']"
@@ -37,6 +37,9 @@ bench: $(READY) ## Measure what calls cost on this machine, and judge it (about 
 
 fuzz: $(READY) ## Search for inputs that break what reads them (a minute for each kind; ARGS='sdp --seconds 600' for one)
 	@$(BIN)/python -m fuzz $(ARGS)
+
+soak: $(READY) ## Play 10,000 random calls, and cancel the server at every step of some (ARGS='--seed 7' replays one)
+	@$(BIN)/python -m tests.kit.soak $(ARGS)
 
 clean: ## Remove everything that make has made
 	rm -rf $(VENV) build dist *.egg-info demo-out fuzz/found fuzz/crashes .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
-import os
-
 import attrs
 import pytest
 import trio
@@ -14,10 +11,9 @@ from rustpbx.settings import HandlerConfig, UaConfig
 from rustpbx.sip import events as sip
 from rustpbx.testing.house import AGENT, SERVER, House, Plan, server_config
 from rustpbx.testing.matching import request, response
-from rustpbx.testing.run import run_virtual
 from rustpbx.testing.speech import ScriptedSpeech, ScriptedSynthesizer, Trouble, dies, refuses, stalls
 from rustpbx.testing.wire import Link
-from tests.kit.doomed import doomed_call
+from tests.kit.soak import DOOMED, STAGE, SoakError, cancel_sweep, soak_call
 from tests.kit.sweeps import (
     Direction,
     Side,
@@ -355,6 +351,21 @@ async def test_a_synthesizer_in_trouble(trouble: Trouble) -> None:
         assert isinstance((await call.ended()).cause, sip.ByeReceived)
 
 
+async def test_a_stream_that_takes_not_even_its_first_piece() -> None:
+    """No such provider: each piece is one `error`, not one after the other without end, and the playback is over."""
+    async with story(Plan()) as (told, house):
+        told.call = await house.phone.dial(house.uri)
+        agent = told.agent = house.new_agent()
+        await agent.answers()
+        option = {"provider": "nobody"}
+        await agent.send("tts", text="one", streaming=True, option=option)
+        await agent.send("tts", text="two", streaming=True, option=option, endOfStream=True)
+        await agent.until("trackEnd", within=5)
+        assert agent.names.count("error") == 2
+        await agent.says("still here")
+        await agent.hangs_up()
+
+
 @pytest.mark.parametrize("trouble", [refuses(), stalls(), stalls(0.5), dies(0.5)], ids=str)
 async def test_a_recognizer_in_trouble(trouble: Trouble) -> None:
     """One `error` at most; speaking, keys and the end of the call are as ever."""
@@ -394,17 +405,42 @@ async def test_a_poisoned_row_ends_its_call_only(direction: Direction, poison: s
 
 # -- the server is cancelled ----------------------------------------------------------------------------------------
 
-STRIDE = 1 if os.environ.get("RUSTPBX_SWEEP") == "all" else 13
-"""Every step takes minutes; `make soak` does it."""
-
 
 @pytest.mark.parametrize(
-    ("direction", "hangs_up", "audio", "first"),
-    [("in", "agent", False, 1), ("out", "phone", False, 1), ("in", "phone", True, 4), ("out", "agent", True, 8)],
+    ("call", "first", "stride"),
+    [(DOOMED[0], 1, 13), (DOOMED[1], 1, 13), (DOOMED[2], 4, 37), (DOOMED[3], 8, 37)],
+    ids=str,
 )
-def test_the_server_is_cancelled_at_a_step(direction: Direction, hangs_up: Side, audio: bool, first: int) -> None:
-    """Wherever it stands: it says goodbye to phone and agent, and leaves no task and no port; the rest lives on."""
-    for number in itertools.count(min(first, STRIDE), STRIDE * (3 if audio and STRIDE > 1 else 1)):
-        steps = run_virtual(doomed_call, number, direction, hangs_up, audio, seed=number)
-        if steps < number:
-            return
+def test_the_server_is_cancelled_at_a_step(call: tuple[Direction, Side, bool], first: int, stride: int) -> None:
+    """Wherever it stands: it says goodbye to phone and agent, and leaves no task and no port; the rest lives on.
+
+    `make soak` does it at every step.
+    """
+    assert cancel_sweep(*call, first=first, stride=stride) > 200
+
+
+# -- chance ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("block", range(10))
+def test_calls_at_random(block: int) -> None:
+    """300 calls of random misfortune, agents and phones; `make soak` makes 10,000, and replays one by its seed."""
+    for seed in range(30 * block, 30 * (block + 1)):
+        soak_call(seed)
+
+
+def test_a_random_call_that_goes_wrong_names_its_seed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And the way to see it again; the same seed is the same call."""
+
+    async def check(_: House) -> None:
+        raise AssertionError("something is left")
+
+    def carried() -> list[tuple[float, bytes]]:
+        soak_call(11)
+        assert STAGE.house is not None
+        return [(one.at, one.data) for one in STAGE.house.wire.transcript]
+
+    assert carried() == carried()
+    monkeypatch.setattr("tests.kit.soak.check_house", check)
+    with pytest.raises(SoakError, match="seed 11: replay it with `make soak ARGS='--seed 11'`"):
+        soak_call(11)

@@ -6,19 +6,17 @@ import logging
 
 import attrs
 import trio
-import trio_websocket
 
 from rustpbx.app import open_server
 from rustpbx.media.plane.port import Ports
-from rustpbx.testing.agent import Agent, open_socket
+from rustpbx.testing.agent import Agent
 from rustpbx.testing.house import AGENT, PHONE, SERVER, WEBHOOK_PORT, outside_of, server_config
 from rustpbx.testing.null_ports import NullPorts
 from rustpbx.testing.phone import Phone, open_phone
-from rustpbx.testing.script import ScriptError
 from rustpbx.testing.webhook import Webhook
 from rustpbx.testing.wire import Wire, open_wire
 from tests.kit.logbook import kept_log
-from tests.kit.sweeps import PATIENCE, Direction, Side, Story, check_order, connected, whole_call
+from tests.kit.sweeps import PATIENCE, Direction, Side, Story, check_order, connected, new_agent, whole_call
 
 GRACE = 15.0
 """Virtual seconds that a cancelled server may take to say goodbye."""
@@ -51,23 +49,7 @@ class DoomedHouse:
 
     def new_agent(self) -> Agent:
         """As `House.new_agent`."""
-        return Agent(self._reach, lambda: self._webhook, lambda: self.phone.uri)
-
-    async def _reach(self, agent: Agent, path: str) -> None:
-        problem: BaseException | None = None
-        try:
-            await self._staff.start(self._hold_agent, agent, path)
-        except* (OSError, trio.TooSlowError, trio_websocket.HandshakeError) as problems:
-            problem = problems
-        if problem is not None:
-            raise ScriptError(f"the server is gone: {problem}")
-
-    async def _hold_agent(self, agent: Agent, path: str, *, task_status: trio.TaskStatus[None]) -> None:
-        async with trio.open_nursery() as nursery:
-            with trio.fail_after(5):  # the WebSocket client does not notice a server that closes instead of answering
-                agent.attach(await open_socket(self.wire.host(AGENT), (SERVER, 8080), path, nursery))
-            nursery.start_soon(agent.read)
-            task_status.started()
+        return new_agent(self.wire, self._staff, self._webhook, self.phone)
 
     def calls(self) -> list[str]:
         """Nobody can ask any more."""

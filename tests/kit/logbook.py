@@ -55,7 +55,7 @@ def kept_log(level: int = logging.DEBUG, name: str = "rustpbx") -> Iterator[Logb
     book.setLevel(level)
     before = logger.level
     logger.addHandler(book)
-    logger.setLevel(level)
+    logger.setLevel(min(level, before or level))  # somebody outside may want more
     try:
         yield book
     finally:

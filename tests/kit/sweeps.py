@@ -18,14 +18,14 @@ import trio
 import trio_websocket
 
 from rustpbx.errors import RustpbxError
+from rustpbx.shell.network import Network
 from rustpbx.sip import events as sip
-from rustpbx.testing.agent import OPTION, Agent
-from rustpbx.testing.house import (
-    House,
-    Plan,
-)
+from rustpbx.testing.agent import OPTION, Agent, open_socket
+from rustpbx.testing.house import AGENT, SERVER, House, Plan
 from rustpbx.testing.phone import Phone, PhoneCall
 from rustpbx.testing.script import ScriptError
+from rustpbx.testing.webhook import Webhook
+from rustpbx.testing.wire import Wire
 from tests.kit.logbook import kept_log
 
 Side = Literal["phone", "agent"]
@@ -248,6 +248,32 @@ async def story(plan: Plan | None = None, *, errors: int = 0) -> AsyncIterator[t
 async def whole_call(told: Story, direction: Direction, hangs_up: Side, talk: float = 1.0) -> None:
     """A call in one of the directions."""
     await (told.comes_in if direction == "in" else told.goes_out)(hangs_up, talk)
+
+
+# -- agents that may be refused -------------------------------------------------------------------------------------
+
+
+def new_agent(wire: Wire, staff: trio.Nursery, webhook: Webhook, phone: Phone) -> Agent:
+    """An agent to whom a server may say no, or nothing at all: that is a `ScriptError` of its own."""
+
+    async def reach(agent: Agent, path: str) -> None:
+        problem: BaseException | None = None
+        try:
+            await staff.start(_hold_agent, wire.host(AGENT), agent, path)
+        except* (OSError, trio.TooSlowError, trio_websocket.HandshakeError) as problems:
+            problem = problems
+        if problem is not None:
+            raise ScriptError(f"the server refuses the agent: {problem}")
+
+    return Agent(reach, lambda: webhook, lambda: phone.uri)
+
+
+async def _hold_agent(network: Network, agent: Agent, path: str, *, task_status: trio.TaskStatus[None]) -> None:
+    async with trio.open_nursery() as nursery:
+        with trio.fail_after(5):  # the WebSocket client does not notice a server that closes instead of answering
+            agent.attach(await open_socket(network, (SERVER, 8080), path, nursery))
+        nursery.start_soon(agent.read)
+        task_status.started()
 
 
 # -- at a certain moment --------------------------------------------------------------------------------------------

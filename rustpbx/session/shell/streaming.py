@@ -104,6 +104,9 @@ class StreamedPlayback(Playing):
             except trio.TooSlowError:
                 problem = SpeechError(f"no audio for {STALL:.0f} s")
             nursery.cancel_scope.cancel()
+        if stream.last is None and self._next_entry is not None:
+            # Not even the first piece was taken: it would fare no better in another stream, and the one after it may.
+            stream.last, self._next_entry = self._next_entry.number, None
         if stream.last is not None:
             self._report(EntryWritten(self.generation, stream.last))
         if problem is not None:
