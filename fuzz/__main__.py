@@ -71,7 +71,8 @@ def search(target: Target, seconds: float) -> Outcome:
     ran = engine(
         target,
         f"-max_total_time={max(1, round(seconds))}",
-        "-timeout=20",
+        "-timeout=60",  # of the wall clock: only what hangs, even on a busy machine; fuzz/growth.py finds what is slow
+        "-report_slow_units=60",
         "-rss_limit_mb=2048",
         "-print_final_stats=1",
         f"-artifact_prefix={crashes}/",
