@@ -64,6 +64,9 @@ LINKS = (
     Link(delay=0.4, jitter=0.4, loss=0.1, duplication=0.2, reorder=0.2, reorder_by=0.6),
 )
 TROUBLES = (refuses(), refuses("no", 401), stalls(), stalls(0.2), dies(0.0), dies(0.3))
+LATE = 33.0
+"""Virtual seconds until the last copy of an INVITE has arrived, or never will (64*T1)."""
+
 UNCLAIMED = 51.0
 """Virtual seconds that a forged call may wait for an agent."""
 
@@ -129,6 +132,9 @@ class Scene:
             else:
                 self.staff.start_soon(self._rings)
                 await self._calls_out()
+            await self._phone_is_done()
+            if any(call.ending is None for call in self.calls) or self.house.leftovers()["transactions"]:
+                await trio.sleep(LATE)  # an INVITE that was lost again and again may still ring the phone
             await self._phone_is_done()
 
     async def _phone_dials(self) -> PhoneCall:
@@ -405,7 +411,10 @@ DOOMED: tuple[tuple[Way, Side, bool], ...] = (
 def cancel_sweep(way: Way, hangs_up: Side, audio: bool, first: int = 1, stride: int = 1) -> int:
     """Cancel the server of one call at step `first`, `first + stride` ... up to its end; how many there are."""
     for number in itertools.count(first, stride):
-        steps = run_virtual(doomed_call, number, way, hangs_up, audio, seed=number, real_limit=REAL_LIMIT)
+        try:
+            steps = run_virtual(doomed_call, number, way, hangs_up, audio, seed=number, real_limit=REAL_LIMIT)
+        except Exception as problem:
+            raise SoakError(f"the server of {way, hangs_up, audio} is cancelled at step {number}") from problem
         if steps < number:
             return steps
     raise AssertionError("a call without an end")

@@ -34,6 +34,9 @@ Direction = Literal["in", "out"]
 PATIENCE = 100.0
 """Virtual seconds that somebody waits before he hangs up: longer than any timer of SIP."""
 
+CONNECTING = 6.0
+"""Virtual seconds after which an agent that was on its way is connected, or never will be."""
+
 GONE = (ScriptError, RustpbxError, trio_websocket.HandshakeError, trio_websocket.ConnectionClosed)
 """What a script hears when the other side has gone."""
 
@@ -132,6 +135,8 @@ class Story:
             nursery.start_soon(self._takes, hangs_up, talk, ring)
             self.call = await self.house.phone.dial(self.house.uri)
             await self._phone_talks(hangs_up, talk)
+            if self.agent is None or not connected(self.agent):
+                await trio.sleep(CONNECTING)
             await self._agent_is_done()
             nursery.cancel_scope.cancel()
 
@@ -270,7 +275,8 @@ def new_agent(wire: Wire, staff: trio.Nursery, webhook: Webhook, phone: Phone) -
 
 async def _hold_agent(network: Network, agent: Agent, path: str, *, task_status: trio.TaskStatus[None]) -> None:
     async with trio.open_nursery() as nursery:
-        with trio.fail_after(5):  # the WebSocket client does not notice a server that closes instead of answering
+        # The WebSocket client does not notice a server that closes instead of answering.
+        with trio.fail_after(CONNECTING - 1):
             agent.attach(await open_socket(network, (SERVER, 8080), path, nursery))
         nursery.start_soon(agent.read)
         task_status.started()
