@@ -81,14 +81,11 @@ class Wire:
         self.stations = {station.address: station for station in stations}
         self.kind = kind
         self.flying: list[Packet] = []
-        self.sent: list[Packet] = []
         self._losses: Counter[bytes] = Counter()
 
     def put(self, packets: list[Packet]) -> None:
         """Datagrams set out."""
-        stamped = [attrs.evolve(packet, at=self.now) for packet in packets]
-        self.flying += stamped
-        self.sent += stamped
+        self.flying += [attrs.evolve(packet, at=self.now) for packet in packets]
         for station in self.stations.values():
             if station.deadline() <= self.now:  # what lasts no time (timers over a stream) is over at once
                 self.put(station.tick(self.now))
