@@ -98,6 +98,11 @@ def cheapest(runs: Sequence[Run]) -> Run | None:
     return min((run for run in runs if run.sent >= SENT_BAR), key=lambda run: run.cpu, default=None)
 
 
+def quickest(runs: Sequence[Signalling]) -> Signalling:
+    """The run with the shortest p95; one that lost a call counts only if all did."""
+    return min(runs, key=lambda run: (run.ended < run.begun, run.p95))
+
+
 def _at_most(asked: str, found: float, bar: float, digits: int = 2) -> Verdict:
     return Verdict(f"{asked}, at most {bar:g}", f"{found:.{digits}f}", found <= bar)
 

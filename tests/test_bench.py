@@ -10,7 +10,7 @@ from pathlib import Path
 import attrs
 import pytest
 
-from bench.judge import COMPARED, LARGE, MIDDLE, SMALL, Results
+from bench.judge import COMPARED, LARGE, MIDDLE, SMALL, Results, quickest
 from bench.report import section
 from bench.run import Run, delays
 from bench.signalling import Signalling
@@ -87,6 +87,13 @@ def test_each_bar_can_be_missed() -> None:
     assert missed(results(sent=99.8)) == [f"a call of {LARGE}"]
     slow = attrs.evolve(results(), embedded=attrs.evolve(SIGNALLING, p95=10.5))
     assert missed(slow) == ["INVITE to 200 p95"]
+
+
+def test_the_quickest_signalling_counts_if_it_lost_nothing() -> None:
+    """The shortest p95 counts, but never that of a run in which a call failed while another lost none."""
+    hasty, sound = attrs.evolve(SIGNALLING, p95=1.0, ended=99), attrs.evolve(SIGNALLING, p95=3.0)
+    assert quickest([SIGNALLING, hasty, sound]) == sound
+    assert quickest([hasty]) == hasty
 
 
 def test_a_server_that_sends_less_is_not_cheap() -> None:
