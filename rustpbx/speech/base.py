@@ -56,7 +56,7 @@ class Recognizer(Protocol):
     """Speech to text for one call."""
 
     async def recognize(
-        self, audio: trio.MemoryReceiveChannel[AudioBlock], transcripts: trio.MemorySendChannel[Transcript]
+        self, audio: trio.abc.ReceiveChannel[AudioBlock], transcripts: trio.MemorySendChannel[Transcript]
     ) -> None:
         """Read audio until its channel closes, send transcripts, flush the last words, return."""
         ...

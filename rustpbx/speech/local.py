@@ -77,7 +77,7 @@ class LocalRecognizer:
         self._gate = gate or Gate()
 
     async def recognize(
-        self, audio: trio.MemoryReceiveChannel[AudioBlock], transcripts: trio.MemorySendChannel[Transcript]
+        self, audio: trio.abc.ReceiveChannel[AudioBlock], transcripts: trio.MemorySendChannel[Transcript]
     ) -> None:
         """Read blocks at 16 kHz until the channel closes; see `rustpbx.speech.base.Recognizer`."""
         await _Listening(self._offload, self._gate, transcripts).run(audio)
@@ -103,7 +103,7 @@ class _Listening:
         self._index = 0
         self._failure: SpeechError | None = None
 
-    async def run(self, audio: trio.MemoryReceiveChannel[AudioBlock]) -> None:
+    async def run(self, audio: trio.abc.ReceiveChannel[AudioBlock]) -> None:
         """Hear and decode until the audio ends; the first `SpeechError` of either ends both."""
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._guard, nursery.cancel_scope, self._decode)
@@ -118,7 +118,7 @@ class _Listening:
             self._failure = error
             scope.cancel()
 
-    async def _hear(self, audio: trio.MemoryReceiveChannel[AudioBlock]) -> None:
+    async def _hear(self, audio: trio.abc.ReceiveChannel[AudioBlock]) -> None:
         """Cut the audio into utterances until it ends, then the rest of it."""
         segmenter = Segmenter()
         with self._send:

@@ -139,7 +139,7 @@ class ScriptedRecognizer:
     _sound: float = attrs.field(default=0.0, init=False)
 
     async def recognize(
-        self, audio: trio.MemoryReceiveChannel[AudioBlock], transcripts: trio.MemorySendChannel[Transcript]
+        self, audio: trio.abc.ReceiveChannel[AudioBlock], transcripts: trio.MemorySendChannel[Transcript]
     ) -> None:
         """Turn sound into words; see `rustpbx.speech.base.Recognizer`."""
         await self._fail_if_due()

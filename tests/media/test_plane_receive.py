@@ -461,12 +461,12 @@ async def test_taps_that_begin_together_do_not_stay_together() -> None:
     served = []
     for at in range(0, spoken.size, 160):
         rig.ports.arrive(port, stream.packet(spoken[at : at + 160]))
-        waiting = sum(tap.blocks.statistics().current_buffer_used for tap in taps)
+        waiting = sum(tap.blocks.waiting for tap in taps)
         rig.tick()
-        served.append(sum(tap.blocks.statistics().current_buffer_used for tap in taps) - waiting)
+        served.append(sum(tap.blocks.waiting for tap in taps) - waiting)
     assert max(served) <= 16
     for tap in taps:
-        count = tap.blocks.statistics().current_buffer_used
+        count = tap.blocks.waiting
         blocks = [tap.blocks.receive_nowait() for _ in range(count)]
         for block, later in itertools.pairwise(blocks):
             assert later.at == pytest.approx(block.at + block.pcm.size / 16000)

@@ -285,7 +285,7 @@ async def test_a_reused_slot_remembers_nothing() -> None:
         tap = rig.plane.tap("b")
         rig.tick(20)
     assert not pcm_of(rig.rtp(again)).any()
-    assert tap.blocks.statistics().current_buffer_used == 0
+    assert tap.blocks.waiting == 0
     assert rig.plane.close_leg("b") == LegStats(packets_sent=20)
 
 
@@ -318,7 +318,7 @@ async def test_a_poisoned_row_is_ejected_alone(poison: str) -> None:
     counts = [len(rig.rtp(port)) for port in ports]
     assert counts[:3] + counts[4:] == [50] * 7
     assert 10 <= counts[3] <= 11
-    assert [tap.blocks.statistics().current_buffer_used for leg, tap in enumerate(taps) if leg != 3] == [10] * 7
+    assert [tap.blocks.waiting for leg, tap in enumerate(taps) if leg != 3] == [10] * 7
     assert rig.plane.counters["legs_failed"] == 1
     assert rig.plane.close_leg("3").packets_received >= 10
 

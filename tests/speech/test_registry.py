@@ -20,7 +20,7 @@ class Parrot:
     """A service of one's own."""
 
     async def recognize(
-        self, audio: trio.MemoryReceiveChannel[AudioBlock], transcripts: trio.MemorySendChannel[Transcript]
+        self, audio: trio.abc.ReceiveChannel[AudioBlock], transcripts: trio.MemorySendChannel[Transcript]
     ) -> None:
         """Hear nothing."""
 
