@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 
 from bench.judge import COMPARED, LARGE, MIDDLE, SMALL, Results, quickest
@@ -22,52 +22,58 @@ HUGE = 1000
 SIZES = (SMALL, COMPARED, MIDDLE, LARGE, HUGE)
 SETUP_RATE = 20
 BUSY_CALLS = 20
+ROUNDS = 4
+"""How many times as often as wanted a measurement is tried, until enough of them count."""
 
 
 class VoidError(Exception):
     """The machine was too busy to measure anything."""
 
 
-def measured(make: Callable[[], Run], tries: int = 3) -> list[Run]:
-    """One run that counts, if there is one among so many tries."""
-    for _ in range(tries):
-        run = make()
-        print(run, flush=True)
-        if run.void is None:
-            return [run]
-    return []
+def collect(kinds: Mapping[str, Callable[[], Run]], runs: int) -> dict[str, list[Run]]:
+    """So many measurements of each kind that count, in rounds, so that a slow minute of the machine hits all alike.
+
+    Raises `VoidError` if after `ROUNDS` times as many rounds fewer than half of a kind do.
+    """
+    counted: dict[str, list[Run]] = {kind: [] for kind in kinds}
+    for _ in range(ROUNDS * runs):
+        missing = [kind for kind in kinds if len(counted[kind]) < runs]
+        if not missing:
+            break
+        for kind in missing:
+            run = kinds[kind]()
+            print(run, flush=True)
+            if run.void is None:
+                counted[kind].append(run)
+    for kind, done in counted.items():
+        if 2 * len(done) < runs:
+            raise VoidError(f"only {len(done)} measurements of {kind} count: this machine has other work")
+    return counted
 
 
 def everything(runs: int, seconds: float, sizes: tuple[int, ...]) -> Results:
-    """All measurements, in rounds, so that a slow minute of the machine hits all sizes alike.
-
-    Raises `VoidError` if fewer than half of a kind count.
-    """
-    plane: dict[int, list[Run]] = {calls: [] for calls in sizes}
-    naive: list[Run] = []
-    signalling: dict[str, list[Signalling]] = {"embedded": [], "websocket": [], "busy": []}
-    for turn in range(runs):
-        for calls, done in plane.items():
-            if calls <= LARGE:
-                done.extend(measured(partial(measure, calls, seconds)))
-            elif turn == 0:  # what is more may be too much, and says nothing new when it is
-                done.extend(measured(partial(measure, calls, seconds), tries=1))
-        naive.extend(measured(partial(measure, COMPARED, seconds, "bench.naive_server")))
-        signalling["embedded"].append(dial("rate", SETUP_RATE, seconds, websocket=False))
-        signalling["websocket"].append(dial("rate", SETUP_RATE, seconds, websocket=True))
-        signalling["busy"].append(dial("busy", BUSY_CALLS, seconds, websocket=False))
-    for done in (*(done for calls, done in plane.items() if calls <= LARGE), naive):
-        if 2 * len(done) < runs:
-            raise VoidError(f"of {runs} measurements of a kind only {len(done)} count: this machine has other work")
+    """All measurements. Raises `VoidError` if this machine has too much other work."""
+    kinds = {f"{calls} calls": partial(measure, calls, seconds) for calls in sizes if calls <= LARGE}
+    kinds["the naive design"] = partial(measure, COMPARED, seconds, "bench.naive_server")
+    counted = collect(kinds, runs)
+    naive = counted.pop("the naive design")
+    plane = {calls: counted.get(f"{calls} calls", []) for calls in sizes}
+    for calls in sizes:
+        if calls > LARGE:  # may be too much, which says nothing new: once is enough
+            plane[calls] = [run for run in [measure(calls, seconds)] if run.void is None]
     bare = [measure(calls, seconds, "bench.bare_server").cpu for calls in (SMALL, MIDDLE)]
     return Results(
         plane=plane,
         naive=naive,
         bare=(bare[1] - bare[0]) / (MIDDLE - SMALL),
-        embedded=quickest(signalling["embedded"]),
-        websocket=quickest(signalling["websocket"]),
-        busy=quickest(signalling["busy"]),
+        embedded=_signalling(runs, "rate", SETUP_RATE, seconds, websocket=False),
+        websocket=_signalling(runs, "rate", SETUP_RATE, seconds, websocket=True),
+        busy=_signalling(runs, "busy", BUSY_CALLS, seconds, websocket=False),
     )
+
+
+def _signalling(runs: int, mode: str, amount: int, seconds: float, *, websocket: bool) -> Signalling:
+    return quickest([dial(mode, amount, seconds, websocket=websocket) for _ in range(runs)])
 
 
 def quick() -> None:

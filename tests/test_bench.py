@@ -10,6 +10,7 @@ from pathlib import Path
 import attrs
 import pytest
 
+from bench.__main__ import VoidError, collect
 from bench.judge import COMPARED, LARGE, MIDDLE, SMALL, Results, quickest
 from bench.report import section
 from bench.run import Run, delays
@@ -87,6 +88,15 @@ def test_each_bar_can_be_missed() -> None:
     assert missed(results(sent=99.8)) == [f"a call of {LARGE}"]
     slow = attrs.evolve(results(), embedded=attrs.evolve(SIGNALLING, p95=10.5))
     assert missed(slow) == ["INVITE to 200 p95"]
+
+
+def test_void_measurements_are_repeated_until_enough_count() -> None:
+    """Each kind gets as many counted runs as wanted, however many void ones come between; too few are an error."""
+    void = attrs.evolve(RUN, load_late=100.0)
+    unlucky = iter([void, RUN, void, void, RUN])
+    assert collect({"a": lambda: RUN, "b": lambda: next(unlucky)}, 2) == {"a": [RUN, RUN], "b": [RUN, RUN]}
+    with pytest.raises(VoidError, match="only 0 measurements of c count"):
+        collect({"a": lambda: RUN, "c": lambda: void}, 2)
 
 
 def test_the_quickest_signalling_counts_if_it_lost_nothing() -> None:
