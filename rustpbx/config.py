@@ -25,6 +25,8 @@ from rustpbx.settings import (
     CallRecordConfig,
     Config,
     Credential,
+    DialConfig,
+    DialRule,
     HandlerConfig,
     HttpCallRecord,
     IceServer,
@@ -125,6 +127,8 @@ _PARSE: dict[type, dict[str, values.Parse[Any]]] = {
         "udp_port": values.within(0, 65535),
         "accept_timeout": values.duration,
         "ring_timeout": values.duration,
+        "redirect": values.one_of("follow", "report"),
+        "max_redirects": values.within(1, 20),
         "tcp_port": _PORT,
         "tls_port": _PORT,
     },
@@ -149,6 +153,14 @@ _PARSE: dict[type, dict[str, values.Parse[Any]]] = {
     LocalCallRecord: {"type": values.one_of("local"), "root": values.filled},
     S3CallRecord: {"type": values.one_of("s3"), "vendor": _VENDOR, "bucket": values.filled},
     HttpCallRecord: {"type": values.one_of("http"), "url": values.http_url, "headers": values.header_pairs},
+    DialConfig: {
+        "international_prefixes": values.list_of(values.digits),
+        "country_code": values.digits,
+        "max_per_minute": values.within(1, 1_000_000),
+        "max_per_minute_per_token": values.within(1, 1_000_000),
+        "max_calls_per_token": values.within(1, 20_000),
+    },
+    DialRule: {"name": values.filled, "patterns": values.list_of(values.dial_pattern)},
     OutboundConfig: {
         "allow_private": values.list_of(values.network),
         "max_bytes": values.within(1024, 1_000_000_000),
@@ -245,6 +257,7 @@ def known_keys() -> tuple[str, ...]:
 
 def _keys_of(cls: type, prefix: str) -> Iterator[str]:
     inner = {"ua": UaConfig, "ami": AmiConfig, "outbound": OutboundConfig, "recording": RecordingConfig}
+    inner |= {"dial": DialConfig, "dial.allow": DialRule, "dial.deny": DialRule}
     inner |= {
         "ua.handler": HandlerConfig,
         "ua.register_users": RegisterUser,
@@ -310,6 +323,14 @@ def _handler(value: object) -> dict[str, object]:
     return table
 
 
+def _dial_rule(value: object) -> dict[str, object]:
+    """A text is a rule of one pattern, which is also its name."""
+    return {"name": value, "patterns": [value]} if isinstance(value, str) else _table(value)
+
+
+_PREPARE: dict[type, values.Parse[dict[str, object]]] = {HandlerConfig: _handler, DialRule: _dial_rule}
+
+
 def _make_converter() -> cattrs.Converter:
     converter = cattrs.Converter(forbid_extra_keys=True)
     for kind, parse in ((str, values.text), (int, values.integer), (bool, values.flag)):
@@ -322,7 +343,7 @@ def _make_converter() -> cattrs.Converter:
         if cls is Config:
             fields["warnings"] = override(omit=True)
         build: Any = make_dict_structure_fn(cls, converter, _cattrs_forbid_extra_keys=True, **fields)
-        prepare = _handler if cls is HandlerConfig else _table
+        prepare = _PREPARE.get(cls, _table)
         converter.register_structure_hook(cls, _table_hook(prepare, build))
     return converter
 

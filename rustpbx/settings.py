@@ -66,6 +66,10 @@ class UaConfig:
     """Seconds that an incoming call waits for an agent to accept it."""
     ring_timeout: float = 60.0
     """Seconds that an outgoing call rings."""
+    redirect: Literal["follow", "report"] = "follow"
+    """What a 3xx to our INVITE does: we call where it points, or the agent is told."""
+    max_redirects: int = 5
+    """How many of them are followed for one call."""
     graceful_shutdown: bool = True
     trace: bool = False
     """Log every SIP message, at the level `debug` of the logger `rustpbx.sip.trace`."""
@@ -158,6 +162,32 @@ class OutboundConfig:
 
 
 @attrs.frozen(kw_only=True)
+class DialRule:
+    """One rule of the dial policy: it matches what any of its patterns does (`rustpbx.dialplan`)."""
+
+    name: str
+    patterns: tuple[str, ...]
+
+
+@attrs.frozen(kw_only=True)
+class DialConfig:
+    """The `[dial]` table: what agents may dial."""
+
+    allow: tuple[DialRule, ...] = ()
+    """If there are any, what none of them matches is refused."""
+    deny: tuple[DialRule, ...] = ()
+    shipped_rules: bool | None = None
+    """Premium-rate and satellite numbers are refused; None: as soon as calls can leave this machine."""
+    international_prefixes: tuple[str, ...] = ("00",)
+    """What stands for the plus of an international number."""
+    country_code: str = ""
+    """What stands for the leading 0 of a national number; empty: such numbers stay as they are."""
+    max_per_minute: int | None = None
+    max_per_minute_per_token: int | None = None
+    max_calls_per_token: int | None = None
+
+
+@attrs.frozen(kw_only=True)
 class Config:
     """Everything that can be set; the defaults are those of a server without a file. HTTP is local, SIP is not."""
 
@@ -182,6 +212,7 @@ class Config:
     rtp_start_port: int = 12000
     rtp_end_port: int = 42000
     max_calls: int = 500
+    dial: DialConfig = DialConfig()
     media_timeout: float | None = None
     resume_grace: float | None = None
 

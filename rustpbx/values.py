@@ -75,6 +75,24 @@ def filled(value: object) -> str:
     return text(value)
 
 
+def digits(value: object) -> str:
+    """A few digits of a telephone number."""
+    if not re.fullmatch(r"[0-9]{1,6}", text(value)):
+        raise BadValueError(f"expected some digits, got {_kind(value)}")
+    return text(value)
+
+
+def dial_pattern(value: object) -> str:
+    """A pattern of the dial policy: `+1900*`, `*@example.com`, or a regular expression between slashes."""
+    pattern = filled(value)
+    if len(pattern) > 2 and pattern[0] == pattern[-1] == "/":
+        try:
+            re.compile(pattern[1:-1])
+        except re.error as error:
+            raise BadValueError(f"not a regular expression: {error}") from None
+    return pattern
+
+
 def flag(value: object) -> bool:
     """True or false."""
     if not isinstance(value, bool):

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from rustpbx.config import Config, ConfigErrors, UaConfig, known_keys, load_config, parse_config
 from rustpbx.errors import ConfigError
+from rustpbx.settings import DialRule
 from rustpbx.values import shown_url
 from tests.kit.predicates import config as config_or_errors
 
@@ -40,11 +41,13 @@ NEEDS: dict[str, dict[str, Any]] = {
     "ua.register_users": {"server": "sip.example.com", "username": "1001"},
     "ua.register_users.credential": {"username": "1001", "password": "secret"},
     "ice_servers": {"urls": ["stun:a"]},
+    "dial.allow": {"name": "some", "patterns": ["1*"]},
+    "dial.deny": {"name": "some", "patterns": ["1*"]},
     "callrecord": {"type": "s3", "vendor": "aws", "bucket": "b", "access_key": "a", "secret_key": "s"},
 }
 """What else a table must hold for one of its keys to be tried alone."""
 
-LISTS = ("ua.register_users", "ice_servers")
+LISTS = ("ua.register_users", "ice_servers", "dial.allow", "dial.deny")
 
 KEYS = [
     Key("http_addr", "[::1]:9090", ("::1", 9090), "127.0.0.1", "expected address:port"),
@@ -70,6 +73,16 @@ KEYS = [
     Key("outbound.allow_loopback", False, False, "no", "expected true or false"),
     Key("outbound.max_bytes", 5000, 5000, 1, "must be 1024 to"),
     Key("outbound.timeout", "500ms", 0.5, "500 parsecs", "expected a duration"),
+    Key("dial.allow.name", "office", "office", "", "must not be empty"),
+    Key("dial.allow.patterns", ["*@pbx.test"], ("*@pbx.test",), ["/(/"], "not a regular expression"),
+    Key("dial.deny.name", "mobiles", "mobiles", 1, "expected a string"),
+    Key("dial.deny.patterns", ["+4915*", "/[+]4917.*/"], ("+4915*", "/[+]4917.*/"), "+4915*", "expected a list"),
+    Key("dial.shipped_rules", False, False, "no", "expected true or false"),
+    Key("dial.international_prefixes", ["00", "011"], ("00", "011"), ["+"], "expected some digits"),
+    Key("dial.country_code", "49", "49", "+49", "expected some digits"),
+    Key("dial.max_per_minute", 60, 60, 0, "must be 1 to"),
+    Key("dial.max_per_minute_per_token", 30, 30, 0, "must be 1 to"),
+    Key("dial.max_calls_per_token", 20, 20, 0, "must be 1 to"),
     Key("recorder_path", "/srv/rec", "/srv/rec", "", "must not be empty"),
     Key("recorder_format", "ogg", "ogg", "wma", "must be one of wav, mp3, ogg, flac"),
     Key("recording.path", "/srv/rec", "/srv/rec", 1, "expected a string"),
@@ -91,6 +104,8 @@ KEYS = [
     Key("ua.ring_timeout", "45s", 45.0, True, "expected a string"),
     Key("ua.trace", True, True, "yes", "expected true or false"),
     Key("ua.graceful_shutdown", False, False, "false", "expected true or false"),
+    Key("ua.redirect", "Report", "report", "maybe", "must be one of follow, report"),
+    Key("ua.max_redirects", 1, 1, 0, "must be 1 to"),
     Key("ua.tcp_port", 5070, 5070, 0, "must be 1 to 65535"),
     Key("ua.tls_port", 5071, 5071, 0, "must be 1 to 65535"),
     Key("ua.ssl_certificate", "/c.pem", "/c.pem", 1, "expected a string"),
@@ -193,6 +208,17 @@ def paths(value: Any, prefix: str = "") -> set[str]:
         nested = isinstance(inner, dict) and inner and name not in ("headers", "log_levels")
         found |= paths(inner, f"{prefix}{name}.") if nested else {prefix + name}
     return found
+
+
+def test_a_dial_rule_may_be_one_pattern() -> None:
+    """Which is then its name too, beside rules with names of their own."""
+    config = parse_config('[dial]\nallow = ["+49*", { name = "all", patterns = ["1*", "2*"] }]')
+    assert config.dial.allow == (
+        DialRule(name="+49*", patterns=("+49*",)),
+        DialRule(name="all", patterns=("1*", "2*")),
+    )
+    with pytest.raises(ConfigErrors, match=r"dial.allow\[0\].patterns\[0\]: not a regular expression"):
+        parse_config('[dial]\nallow = ["/[/"]')
 
 
 def test_the_sample_file_documents_every_key() -> None:
