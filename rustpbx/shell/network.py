@@ -11,6 +11,8 @@ from typing import Protocol
 import trio
 
 from rustpbx.core import Address
+from rustpbx.shell.nameservers import NameServers
+from rustpbx.shell.records import Answer, Kind
 
 
 class Datagrams(Protocol):
@@ -51,6 +53,10 @@ class Network(Protocol):
 
     async def resolve(self, host: str) -> list[str]:
         """IP literals of a name (a literal resolves to itself), best first. Raises OSError if there is none."""
+        ...
+
+    async def lookup(self, name: str, kind: Kind) -> Answer:
+        """The NAPTR or SRV records of a name; none if there are none. Raises OSError if nobody answers."""
         ...
 
     def source_for(self, host: str) -> str:
@@ -106,7 +112,10 @@ def _naming(address: str) -> Iterator[None]:
 
 
 class RealNetwork:
-    """The operating system's network, through Trio."""
+    """The operating system's network, through Trio. `name_servers` are those of the system, if no others are given."""
+
+    def __init__(self, name_servers: NameServers | None = None) -> None:
+        self._name_servers = name_servers or NameServers()
 
     async def open_datagrams(self, host: str, port: int) -> Datagrams:
         """Bind a UDP socket of the family that `host` belongs to; one on "::" speaks IPv4 as well."""
@@ -141,6 +150,10 @@ class RealNetwork:
         except ValueError:
             found = await trio.socket.getaddrinfo(host, None, type=socket.SOCK_DGRAM)
         return list(dict.fromkeys(str(entry[4][0]) for entry in found))
+
+    async def lookup(self, name: str, kind: Kind) -> Answer:
+        """Ask the name servers."""
+        return await self._name_servers.ask(name, kind)
 
     def source_for(self, host: str) -> str:
         """Ask the routing table by connecting a UDP socket; nothing is sent."""

@@ -16,6 +16,7 @@ import trio
 
 from rustpbx.core import Address
 from rustpbx.shell.network import Datagrams
+from rustpbx.shell.records import Answer, Kind
 from rustpbx.testing.wire import FIRST_EPHEMERAL, Wire, os_error
 
 RECEIVE_QUEUE = 256  # datagrams; a full queue drops the newest, as a kernel does
@@ -75,6 +76,10 @@ class MemoryNetwork:
         if not found:
             raise socket.gaierror(socket.EAI_NONAME, f"no such name on this wire: {host}")
         return list(found)
+
+    async def lookup(self, name: str, kind: Kind) -> Answer:
+        """The records of the wire's `zone`. Raises OSError for a name that it says is broken."""
+        return await self.wire.zone.ask(name, kind)
 
     def source_for(self, host: str) -> str:  # noqa: ARG002 - a host of the wire has one address for every peer
         """This host's IP."""

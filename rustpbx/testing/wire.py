@@ -29,6 +29,7 @@ import trio
 from rustpbx.core import Address
 from rustpbx.testing.misfortune import Fortune, Luck, Misfortune, Rule
 from rustpbx.testing.nat import Behaviour, Borders, Nat
+from rustpbx.testing.zone import Zone
 
 if TYPE_CHECKING:
     from rustpbx.testing.network import MemoryNetwork, TcpListener
@@ -139,11 +140,12 @@ class Wire:
     """All hosts of one test. Made by `open_wire`; use its methods from inside that block only.
 
     `link` and `cut` may change at any time and hold for datagrams sent from then on. `transcript` keeps the last
-    `keep` datagrams. `names` is the DNS: name -> IP literals.
+    `keep` datagrams. `names` is the DNS: name -> IP literals; `zone` has its NAPTR and SRV records.
     """
 
     def __init__(self, seed: int = 0, *, keep: int = 100_000) -> None:
         self.names: dict[str, tuple[str, ...]] = {}
+        self.zone = Zone()
         self.transcript: deque[Carried] = deque(maxlen=keep)
         self.listeners: dict[Address, TcpListener] = {}
         self._seed = seed

@@ -10,6 +10,7 @@ from trio.testing import memory_stream_pair
 
 from rustpbx.core import Address
 from rustpbx.shell.network import Datagrams
+from rustpbx.shell.records import Answer, Kind
 
 Handler = Callable[[trio.abc.Stream], Awaitable[None]]
 
@@ -84,6 +85,11 @@ class Web:
     async def open_datagrams(self, host: str, port: int) -> Datagrams:
         """There is no UDP here."""
         raise OSError(f"{host}:{port}")
+
+    async def lookup(self, name: str, kind: Kind) -> Answer:  # noqa: ARG002 - one interface
+        """No zone is served here."""
+        await trio.lowlevel.checkpoint()
+        return Answer((), 60.0)
 
     def source_for(self, host: str) -> str:
         """Our own address, whoever asks."""
