@@ -22,6 +22,7 @@ from rustpbx.control.access import Access
 from rustpbx.control.server import DEFAULT_ICE_SERVERS, HttpConfig, Sockets, serve_http
 from rustpbx.control.webhook import Webhook
 from rustpbx.core import Address
+from rustpbx.dialplan import DialPlan
 from rustpbx.embed.call import Call
 from rustpbx.embed.door import Calls, Door, Handler, answer_each
 from rustpbx.errors import LocalError, RustpbxError, SpeechError
@@ -166,6 +167,7 @@ async def _start(
         accept_timeout=ua.accept_timeout,
         ring_timeout=ua.ring_timeout,
         max_calls=config.max_calls,
+        dial_plan=DialPlan.of(config),
     )
     door.open(registry.reserve)
     await parts.start(registry.run)

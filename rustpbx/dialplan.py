@@ -155,7 +155,8 @@ class _Usage:
 class DialPlan:
     """The policy of one server, and what its calls have used of it. `counters` are the refusals by rule."""
 
-    def __init__(self, config: DialConfig, *, shipped: bool) -> None:
+    def __init__(self, config: DialConfig | None = None, *, shipped: bool = False) -> None:
+        config = config or DialConfig()
         self.counters: Counter[str] = Counter()
         self._config = config
         self._deny = [_Rule(rule) for rule in (*config.deny, *(SHIPPED if shipped else ()))]

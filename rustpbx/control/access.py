@@ -49,6 +49,8 @@ class Decision:
     """Whether this request may use the admin routes too."""
     client: str = ""
     """The client's address as far as we trust it; for logs."""
+    token: str = ""
+    """Which token it showed, by its place in the configuration (`token 1`), so that it may be logged; "" for none."""
 
 
 @attrs.frozen(kw_only=True)
@@ -87,23 +89,23 @@ class Access:
         problem = self._origin_problem(request)
         if problem:
             return Decision(False, 403, problem, client=shown)
-        has_token = self._has_token(request)
-        if self.tokens and not has_token and _token_given(request):
+        token = self._token(request)
+        if self.tokens and not token and _token_given(request):
             return Decision(False, 401, "the token is not valid", client=shown)
-        vouched = has_token or self._known_address(request, client)
+        vouched = bool(token) or self._known_address(request, client)
         admin = self._admin(request, client, vouched=vouched)
         is_admin = is_admin_path(request.path)
         if admin if is_admin else vouched or self.allow_anonymous:
-            return Decision(True, admin=admin, client=shown)
+            return Decision(True, admin=admin, client=shown, token=token)
         if is_admin:
             return Decision(False, *self._admin_refusal(), client=shown)
         return Decision(False, *self._refusal(request, client), client=shown)
 
-    def _has_token(self, request: RequestFacts) -> bool:
+    def _token(self, request: RequestFacts) -> str:
         given = _token_given(request).encode()
         # Every token is compared, each in constant time: the answer's timing tells nothing.
         matches = [hmac.compare_digest(given, token.encode()) for token in self.tokens]
-        return any(matches)
+        return f"token {matches.index(True) + 1}" if True in matches else ""
 
     def _known_address(self, request: RequestFacts, client: IpAddress | None) -> bool:
         if client is None:

@@ -122,7 +122,7 @@ def parse_query(query: str) -> dict[str, str]:
     return result
 
 
-def session_params(query: Mapping[str, str], call_type: CallType, remote: str) -> SessionParams:
+def session_params(query: Mapping[str, str], call_type: CallType, remote: str, token: str = "") -> SessionParams:
     """What the query of a WebSocket path asks for. Raises `HttpError` (400); unknown names are ignored."""
     session_id = _value(query, "id")
     track = _value(query, "serverSideTrack") or DEFAULT_SERVER_SIDE_TRACK
@@ -133,6 +133,7 @@ def session_params(query: Mapping[str, str], call_type: CallType, remote: str) -
         ping_interval=_seconds("pingInterval", _value(query, "pingInterval")),
         server_side_track=check_id("serverSideTrack", track),
         remote=remote,
+        token=token,
     )
 
 

@@ -178,7 +178,7 @@ class _Server:
             if match.route.admin and not decision.admin:
                 raise _denied(Decision(False, 403, "this is for administrators"))
             await read_body()
-            reply = self._act(match, request, query, client)
+            reply = self._act(match, request, query, decision)
             status = 101 if isinstance(reply, Upgrade) else reply.status
         except HttpError as error:
             status = error.status
@@ -200,10 +200,10 @@ class _Server:
 
     # -- actions ----------------------------------------------------------------------------------------------------
 
-    def _act(self, match: Match, request: Request, query: Mapping[str, str], client: str) -> Response | Upgrade:
+    def _act(self, match: Match, request: Request, query: Mapping[str, str], asking: Decision) -> Response | Upgrade:
         match match.route.action:
             case Action.CONNECT_SIP:
-                return self._connect(request, query, client)
+                return self._connect(request, query, asking)
             case Action.LIST_CALLS:
                 return json_response(calls_body(self._registry.summaries()))
             case Action.KILL_CALL:
@@ -227,7 +227,7 @@ class _Server:
         text = trace_text(trace, lambda now: rfc3339(self._clock.wall(now), "milliseconds")[11:23])
         return Response(status=200, body=text.encode(), content_type="text/plain; charset=utf-8")
 
-    def _connect(self, request: Request, query: Mapping[str, str], client: str) -> Upgrade:
+    def _connect(self, request: Request, query: Mapping[str, str], asking: Decision) -> Upgrade:
         """Reserve the session before the 101, so that a taken id is an HTTP answer."""
         key = handshake_key(request)
         if not self._config.sip:
@@ -236,7 +236,7 @@ class _Server:
                 "User agent not initialized",
                 {"message": "no SIP user agent is configured: add [ua] to the config"},
             )
-        params = session_params(query, CallType.SIP, client)
+        params = session_params(query, CallType.SIP, asking.client, asking.token)
         try:
             attachment = self._registry.reserve(params)
         except SessionExistsError:

@@ -39,6 +39,7 @@ from rustpbx.session.triggers import AGENT_TRIGGERS, TRIGGERS, AgentFact, Cause
 from rustpbx.session.wording import cause as cause_words
 from rustpbx.sip import events as sip
 from rustpbx.sip.message import Lines
+from rustpbx.sip.uri import Uri
 
 PARTING_TIME = 0.2
 """Seconds between the last frame sent and our BYE: what a phone's jitter buffer may still hold."""
@@ -54,7 +55,8 @@ _OVER = (Call.ENDING, Call.ENDED)
 class CallConfig:
     """What a call takes from the server. Times in seconds; `address` is our own SIP address for calls without one.
 
-    `default_voice` says whether a text can be spoken where no option names a provider.
+    `default_voice` says whether a text can be spoken where no option names a provider. `admit` asks the dial policy
+    for a call that the agent places: "" if it may be, else why not.
     """
 
     session_id: str
@@ -63,6 +65,7 @@ class CallConfig:
     accept_timeout: float = 60.0
     ring_timeout: float = 120.0
     default_voice: bool = True
+    admit: Callable[[Uri], str] = lambda _: ""
 
 
 class CallCore:
@@ -197,7 +200,8 @@ class CallCore:
         except DialError as problem:
             self.report.problem = str(problem)
             return CallTrigger.INVITE_UNUSABLE
-        return CallTrigger.INVITE
+        self.report.problem = self.config.admit(self._dialling.callee)
+        return CallTrigger.INVITE_DENIED if self.report.problem else CallTrigger.INVITE
 
     def _classify_incoming(self, call: sip.IncomingCall) -> CallTrigger:
         try:

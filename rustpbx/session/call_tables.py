@@ -39,6 +39,7 @@ class CallTrigger(Enum):
     # commands
     INVITE = auto()
     INVITE_UNUSABLE = auto()
+    INVITE_DENIED = auto()
     RING = auto()
     RING_EARLY = auto()
     ACCEPT = auto()
@@ -124,6 +125,8 @@ CALL: Table[Call, CallTrigger, CallAction] = Table(
         # An agent's own call.
         (C.NEW, T.INVITE): Step(C.DIALLING, (A.PREPARE_DIAL,)),
         (C.NEW, T.INVITE_UNUSABLE): Step(C.ENDING, (A.TELL_ERROR, A.STOP_PLAYBACK)),
+        # The dial policy forbids it.
+        (C.NEW, T.INVITE_DENIED): Step(C.ENDING, (A.TELL_REJECT, A.STOP_PLAYBACK)),
         (C.DIALLING, T.LEG_READY): Step(C.DIALLING, (A.SEND_INVITE,)),
         **{(s, T.PROGRESS): Step(C.EARLY, (A.APPLY_EARLY_SDP, A.TELL_RINGING)) for s in _UNANSWERED_OUT},
         **{(s, T.ANSWERED): Step(C.TALKING, (A.APPLY_SDP, A.TELL_ANSWER, A.RELEASE_HELD)) for s in _UNANSWERED_OUT},

@@ -24,7 +24,8 @@ class SessionParams:
 
     `session_id` None asks for a new one; that of an incoming call is the dialog id from the webhook.
     `server_side_track` names the track of tts, play, media pass, music on hold and refer leg. `dump` asks for the
-    event file. `ping_interval` is in seconds, 0 for no pings. `remote` is the agent's address, for logs.
+    event file. `ping_interval` is in seconds, 0 for no pings. `remote` is the agent's address, for logs. `token` names
+    the token that it showed (`Access.check`), "" for none.
     """
 
     session_id: str | None
@@ -33,6 +34,7 @@ class SessionParams:
     ping_interval: int = DEFAULT_PING_INTERVAL
     server_side_track: str = DEFAULT_SERVER_SIDE_TRACK
     remote: str = ""
+    token: str = ""
 
 
 @attrs.frozen(kw_only=True)

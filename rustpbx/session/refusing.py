@@ -41,5 +41,7 @@ def rejection(cause: Cause, report: Reporter) -> tuple[int, str]:
             return 488, report.problem or "No answer received"
         case commands.Accept():
             return 481, "no pending call"
+        case commands.Invite():
+            return 403, report.problem
         case _:
             return 408, "Request Timeout"

@@ -204,6 +204,19 @@ def test_rules_come_from_the_configuration() -> None:
     assert Access.from_config(parse_config("[ami]")).ami_allows is None
 
 
+@pytest.mark.parametrize(
+    ("given", "name"),
+    [("another-long-token", "token 1"), (TOKEN, "token 2"), (None, "")],
+    ids=["first", "second", "none"],
+)
+def test_a_decision_names_the_token_by_its_place(given: str | None, name: str) -> None:
+    """What is counted and logged of a token is not the token."""
+    access = attrs.evolve(TOKENS, allow_from=(ip_network("192.0.2.0/24"),))
+    query = {} if given is None else {"token": given}
+    decision = access.check(RequestFacts(method="GET", path="/call/sip", peer="192.0.2.1", query=query))
+    assert (decision.allowed, decision.token) == (True, name)
+
+
 def test_tokens_stay_out_of_repr() -> None:
     """A logged Access shows no token."""
     assert TOKEN not in repr(TOKENS)

@@ -42,6 +42,7 @@ def test_an_empty_query_has_the_documented_defaults() -> None:
         "ping_interval": 20,
         "server_side_track": "server-side-track",
         "remote": "10.0.0.2",
+        "token": "",
     }
 
 

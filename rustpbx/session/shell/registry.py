@@ -6,11 +6,13 @@ import random
 import uuid
 from collections import Counter
 from collections.abc import Mapping
+from functools import partial
 from types import MappingProxyType
 
 import trio
 
 from rustpbx import __version__
+from rustpbx.dialplan import DialPlan
 from rustpbx.errors import OverloadedError
 from rustpbx.journal import Journal
 from rustpbx.session import effects
@@ -23,6 +25,7 @@ from rustpbx.session.shell.services import Services
 from rustpbx.sip.events import Fact, IncomingCall, Refuse
 from rustpbx.sip.shell.stack import Stack
 from rustpbx.sip.trace import Trace
+from rustpbx.sip.uri import Uri
 from rustpbx.speech.registry import has_default_voice
 
 log = Journal(__name__)
@@ -31,7 +34,8 @@ log = Journal(__name__)
 class Registry:
     """Owns every call. `run` is the calls' nursery; everything else is synchronous.
 
-    `rng` makes session ids and SDP session ids; `address` is our own SIP address.
+    `rng` makes session ids and SDP session ids; `address` is our own SIP address. `dial_plan` is asked for every call
+    that an agent places, and told of its end.
     """
 
     def __init__(
@@ -43,6 +47,7 @@ class Registry:
         accept_timeout: float = 60.0,
         ring_timeout: float = 120.0,
         max_calls: int = 500,
+        dial_plan: DialPlan | None = None,
     ) -> None:
         self._services = services
         self._rng = rng
@@ -50,6 +55,7 @@ class Registry:
         self._accept_timeout = accept_timeout
         self._ring_timeout = ring_timeout
         self._max_calls = max_calls
+        self.dial_plan = dial_plan or DialPlan()
         self._calls: dict[str, CallTask] = {}
         self._nursery: trio.Nursery | None = None
         self._draining = False
@@ -157,6 +163,7 @@ class Registry:
             accept_timeout=self._accept_timeout,
             ring_timeout=self._ring_timeout,
             default_voice=has_default_voice(),
+            admit=partial(self._admit, session_id),
         )
         core = CallCore(config, clock.wall, self._rng.getrandbits(31), clock.now())
         call = CallTask(core, params, self._services)
@@ -166,10 +173,17 @@ class Registry:
         self._nursery.start_soon(self._hold, call)
         return call
 
+    def _admit(self, session_id: str, callee: Uri) -> str:
+        """Ask the dial policy for a call: "" if it may be placed, else why not."""
+        token = self._calls[session_id].params.token
+        verdict = self.dial_plan.admit(session_id, callee, token, self._services.clock.now())
+        return "" if verdict.allowed else verdict.reason
+
     async def _hold(self, call: CallTask) -> None:
         try:
             await call.run()
         finally:
+            self.dial_plan.ended(call.id)
             del self._calls[call.id]
             self._failed += call.broken or call.core.call_failed
             if not self._calls:
