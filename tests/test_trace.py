@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from ipaddress import ip_network
 from urllib.parse import quote
 
+import attrs
 import httpx
 import pytest
 import trio
@@ -17,6 +18,7 @@ from hypothesis import strategies as st
 
 from rustpbx.masking import MASK
 from rustpbx.outbound import open_client
+from rustpbx.sip.hop import Hop, Transport
 from rustpbx.sip.ladder import Rung, draw
 from rustpbx.sip.trace import (
     FIRST,
@@ -36,7 +38,7 @@ from tests.kit.house import AGENT, SERVER, House, open_house, server_config
 from tests.kit.logbook import kept_log
 from tests.test_calls import DIAL, answered, over
 
-PEER = ("10.0.0.2", 5060)
+PEER = Hop(Transport.UDP, ("10.0.0.2", 5060))
 
 
 def message(call_id: str = "c", number: int = 0, size: int = 0, way: str = "in") -> Traced:
@@ -282,7 +284,7 @@ async def test_a_trace_in_the_listing_of_another_server() -> None:
     """The body as such, character by character."""
     async with control() as server:
         server.registry.traces["c1"] = Trace(
-            "c1", None, (Traced("out", PEER, b"BYE x SIP/2.0\r\n\r\n", 0.25, "TCP"),), 7
+            "c1", None, (Traced("out", attrs.evolve(PEER, transport=Transport.TCP), b"BYE x SIP/2.0\r\n\r\n", 0.25),), 7
         )
         reply = await server.fetch("/call/trace/c1?format=json")
         (told,) = json.loads(reply.body)["messages"]

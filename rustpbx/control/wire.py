@@ -247,8 +247,8 @@ def trace_body(trace: Trace, wall: Callable[[float], int]) -> dict[str, object]:
             {
                 "time": rfc3339(wall(one.now), "milliseconds"),
                 "direction": one.direction,
-                "peer": address_text(one.peer),
-                "transport": one.transport,
+                "peer": address_text(one.peer.address),
+                "transport": one.peer.transport,
                 "message": one.text,
             }
             for one in trace.messages

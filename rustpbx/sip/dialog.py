@@ -6,15 +6,14 @@ import ipaddress
 
 import attrs
 
-from rustpbx.core import Address
+from rustpbx.sip.hop import Hop, Transport, is_literal, uri_hop
 from rustpbx.sip.message import CSeq, Lines, NameAddr, Request, Response, Via
 from rustpbx.sip.uri import NO_PARAMS, Uri
 
 DialogKey = tuple[str, str, str]
 """Call-ID, our tag, the peer's tag."""
 
-DEFAULT_PORT = 5060
-
+_WEB = frozenset({Transport.WS, Transport.WSS})
 _PRIVATE = tuple(
     ipaddress.ip_network(block)
     for block in (
@@ -48,19 +47,27 @@ def is_private(host: str) -> bool:
     return any(address in block for block in _PRIVATE if block.version == address.version)
 
 
-def uri_address(uri: Uri) -> Address:
-    """Where a request to this URI goes when nothing else is known: its host and port, 5060 without one."""
-    return uri.host, uri.port or DEFAULT_PORT
-
-
 def is_loose(route: NameAddr) -> bool:
     """True if this proxy keeps the Request-URI for the target (`;lr`, section 16.12)."""
     return "lr" in route.uri.params
 
 
+def _is_elsewhere(hop: Hop, peer: Hop) -> bool:
+    """Whether a target cannot be reached at its own address: behind a NAT, or a browser."""
+    host = hop.address[0]
+    if peer.transport in _WEB and hop.transport in _WEB:
+        return True
+    return (is_private(host) and host != peer.address[0]) or host.lower().endswith(".invalid")
+
+
+def _hop_uri(hop: Hop) -> Uri:
+    params = NO_PARAMS if hop.transport is Transport.UDP else NO_PARAMS.set("transport", hop.transport.param)
+    return Uri("sip", None, None, *hop.address, params)
+
+
 @attrs.define(kw_only=True)
 class Dialog:
-    """One side of a dialog. `local` and `remote` carry their tags; `peer` is where its datagrams last came from."""
+    """One side of a dialog. `local` and `remote` carry their tags; `peer` is where its messages last came from."""
 
     call_id: str
     local: NameAddr
@@ -69,10 +76,10 @@ class Dialog:
     route_set: tuple[NameAddr, ...]
     local_seq: int
     remote_seq: int | None
-    peer: Address
+    peer: Hop
 
     @classmethod
-    def of_response(cls, request: Request, response: Response, peer: Address) -> Dialog:
+    def of_response(cls, request: Request, response: Response, peer: Hop) -> Dialog:
         """The calling side's dialog, from a 1xx or 2xx with a To tag (section 12.1.2)."""
         return cls(
             call_id=request.call_id,
@@ -86,15 +93,13 @@ class Dialog:
         )
 
     @classmethod
-    def of_request(cls, request: Request, tag: str, peer: Address) -> Dialog:
+    def of_request(cls, request: Request, tag: str, peer: Hop) -> Dialog:
         """The called side's dialog, from an INVITE and the tag we chose (section 12.1.1)."""
         return cls(
             call_id=request.call_id,
             local=request.to.tagged(tag),
             remote=request.from_,
-            remote_target=(
-                request.contacts[0].uri if request.contacts else Uri("sip", None, None, peer[0], peer[1], NO_PARAMS)
-            ),
+            remote_target=request.contacts[0].uri if request.contacts else _hop_uri(peer),
             route_set=request.record_routes,
             local_seq=0,
             remote_seq=request.cseq.number,
@@ -112,20 +117,24 @@ class Dialog:
         return dialog_id(*self.key)
 
     @property
-    def destination(self) -> Address:
-        """Where our next request goes: the first route, else the target.
+    def destination(self) -> Hop:
+        """Where our next request goes: the first route, else the target; over the peer's connection if it leads there.
 
-        A target with a private address that is not where the peer's datagrams come from is behind a NAT: then the
+        A target with a private address that is not where the peer's messages come from is behind a NAT: then the
         observed source is the only address that can work.
         """
-        if self.route_set:
-            return uri_address(self.route_set[0].uri)
-        target = self.remote_target
-        if target.scheme not in {"sip", "sips"}:
-            return self.peer
-        if is_private(target.host) and target.host != self.peer[0]:
-            return self.peer
-        return uri_address(target)
+        uri, peer = self.route_set[0].uri if self.route_set else self.remote_target, self.peer
+        if uri.scheme not in {"sip", "sips"}:
+            return peer
+        hop = uri_hop(uri)
+        if not self.route_set and _is_elsewhere(hop, peer):
+            return peer
+        if not is_literal(uri.host):
+            return hop
+        if hop.transport.secure and peer.domain:  # who has only a number must prove the name that we asked for
+            hop = attrs.evolve(hop, domain=peer.domain)
+        same = hop.transport is peer.transport and uri.host == peer.address[0]
+        return attrs.evolve(hop, flow=peer.flow) if same else hop
 
     def in_order(self, cseq: CSeq) -> bool:
         """Take note of a request's CSeq; False if it is lower than one seen before (section 12.2.2: answer 500)."""
@@ -134,7 +143,7 @@ class Dialog:
         self.remote_seq = cseq.number
         return True
 
-    def refresh(self, message: Request | Response, peer: Address) -> None:
+    def refresh(self, message: Request | Response, peer: Hop) -> None:
         """Take over the remote target of a target refresh (section 12.2.1.2, 12.2.2)."""
         self.peer = peer
         if message.contacts:

@@ -11,15 +11,17 @@ from collections import Counter
 
 import attrs
 
-from rustpbx.core import Address, Deadline, Tick
+from rustpbx.core import Deadline, Tick
 from rustpbx.errors import LocalError, RemoteError
 from rustpbx.sip.answers import CAPABILITIES, refusal
 from rustpbx.sip.call import Call, Directory
 from rustpbx.sip.dialog import DialogKey
 from rustpbx.sip.encoder import encode_refusal
 from rustpbx.sip.events import (
+    Alias,
     CallRefused,
     Effect,
+    Garbled,
     Input,
     Received,
     Send,
@@ -27,7 +29,8 @@ from rustpbx.sip.events import (
     Undeliverable,
     Wish,
 )
-from rustpbx.sip.layer import EndpointConfig, TransactionLayer, response_address, stamp, stamp_via
+from rustpbx.sip.hop import Hop, Transport
+from rustpbx.sip.layer import EndpointConfig, TransactionLayer, response_hop, stamp, stamp_via
 from rustpbx.sip.message import Request
 from rustpbx.sip.parser import MalformedRequest, parse_message
 from rustpbx.sip.tables import CallState
@@ -101,6 +104,8 @@ class Endpoint:
                 self._layer.schedule.wake(now)
             case Received():
                 self._receive(what, now)
+            case Garbled(error=error, source=source):
+                self._malformed(error, source)
             case Undeliverable():
                 self._layer.undeliverable(what, now)
             case SendInvite():
@@ -122,13 +127,19 @@ class Endpoint:
             return
         try:
             if isinstance(message, Request):
+                self._alias(message, received.source)
                 self._request(stamp(message, received.source), received, now)
             elif not self._layer.hear(Heard(message, received.source), now):
                 self._layer.counters["strays"] += 1
         except LocalError:  # what could be read cannot be written back
             self._layer.counters["unanswerable"] += 1
 
-    def _malformed(self, error: RemoteError, source: Address) -> None:
+    def _alias(self, request: Request, source: Hop) -> None:
+        """The peer offers its connection for our own requests to it (RFC 5923 8.1)."""
+        if source.flow and "alias" in request.via.params and source.transport in {Transport.TCP, Transport.TLS}:
+            self._layer.reuse(Alias(source.flow, request.via.port or source.transport.default_port))
+
+    def _malformed(self, error: RemoteError, source: Hop) -> None:
         self._layer.counters["malformed"] += 1
         if not isinstance(error, MalformedRequest) or error.partial is None:
             return
@@ -139,7 +150,7 @@ class Endpoint:
         except LocalError:
             self._layer.counters["unanswerable"] += 1
             return
-        self._layer.send(Send(data, response_address(via)))
+        self._layer.send(Send(data, response_hop(via, source)))
 
     def _request(self, request: Request, received: Received, now: float) -> None:
         if self._layer.absorb(request, now):
@@ -149,14 +160,15 @@ class Endpoint:
             return
         if self._overloaded(request):
             self._layer.counters["overloaded"] += 1
-            self._layer.respond_stateless(request, 503, (("Retry-After", str(self.config.retry_after)),))
+            retry = ("Retry-After", str(self.config.retry_after))
+            self._layer.respond_stateless(request, received.source, 503, (retry,))
             return
         merged = self._layer.merged(request)
         transaction = self._layer.open(request, received.source)
         try:
             self._serve(transaction, received.local_host, now, merged=merged)
         except Exception:  # noqa: BLE001 - reported in full, and contained
-            self._layer.report_bug(f"a {request.method} from {received.source[0]}")
+            self._layer.report_bug(f"a {request.method} from {received.source}")
             self._layer.fail(transaction, now)
 
     def _overloaded(self, request: Request) -> bool:

@@ -1,6 +1,6 @@
 """What the SIP endpoint is told and what it tells: read this file to know the layer.
 
-Inputs are datagrams, wishes of the session and ticks; effects are datagrams to send and facts to emit. Every wish
+Inputs are messages, wishes of the session and ticks; effects are messages to send and facts to emit. Every wish
 and fact of a call carries `leg`, the name under which both sides know the dialog: chosen by the caller of
 `SendInvite`, and equal to `dialog_id` for incoming calls.
 
@@ -13,6 +13,8 @@ from __future__ import annotations
 import attrs
 
 from rustpbx.core import Address
+from rustpbx.errors import RemoteError
+from rustpbx.sip.hop import Hop
 from rustpbx.sip.message import Lines, NameAddr
 from rustpbx.sip.uri import Uri
 
@@ -21,11 +23,19 @@ from rustpbx.sip.uri import Uri
 
 @attrs.frozen
 class Received:
-    """A datagram. `local_host` is our own address as this peer should know it (Via, Contact, SDP)."""
+    """One message. `local_host` is our own address as this peer should know it (Via, Contact, SDP)."""
 
     data: bytes
-    source: Address
+    source: Hop
     local_host: str
+
+
+@attrs.frozen
+class Garbled:
+    """A stream whose next message cannot be told from what follows it; the connection closes after our answer."""
+
+    error: RemoteError
+    source: Hop
 
 
 @attrs.frozen
@@ -47,7 +57,7 @@ class Credentials:
 
 @attrs.frozen(kw_only=True)
 class SendInvite:
-    """Place a call. `destination` is where the first datagram goes; None means the callee URI's host and port."""
+    """Place a call. `destination` is where the INVITE goes first; None means what the callee URI names."""
 
     leg: str
     caller: NameAddr
@@ -57,7 +67,7 @@ class SendInvite:
     credentials: Credentials | None = None
     contact: Uri | None = None
     headers: Lines = ()
-    destination: Address | None = None
+    destination: Hop | None = None
 
 
 @attrs.frozen
@@ -130,17 +140,17 @@ class SendDigit:
 
 
 Wish = SendInvite | Ring | Answer | Refuse | HangUp | AcceptOffer | RefuseOffer | SendOffer | SendDigit
-Input = Received | Undeliverable | Wish
+Input = Received | Garbled | Undeliverable | Wish
 
 # -- effects --------------------------------------------------------------------------------------------------------
 
 
 @attrs.frozen
 class Send:
-    """Send a datagram. The host may be a name; `branch` is for `Undeliverable` ("" for responses)."""
+    """Send a message. The host may be a name; `branch` is for `Undeliverable` ("" for responses)."""
 
     data: bytes
-    destination: Address
+    destination: Hop
     branch: str = ""
 
 
@@ -275,4 +285,12 @@ class Emit:
     fact: Fact
 
 
-Effect = Send | Emit
+@attrs.frozen
+class Alias:
+    """The peer at the other end of this connection can be reached at this port by it (RFC 5923 8.1)."""
+
+    flow: int
+    port: int
+
+
+Effect = Send | Emit | Alias

@@ -9,16 +9,19 @@ from __future__ import annotations
 import random
 import zlib
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
+from types import MappingProxyType
 from typing import Protocol
 
 import attrs
 
-from rustpbx.core import Address, Deadline, Tick
+from rustpbx.core import Deadline, Tick
 from rustpbx.journal import Journal
-from rustpbx.sip.dialog import DEFAULT_PORT, DialogKey
+from rustpbx.sip.addressing import addressed
+from rustpbx.sip.dialog import DialogKey
 from rustpbx.sip.encoder import encode_message
-from rustpbx.sip.events import Effect, Emit, Fact, Send, Undeliverable
+from rustpbx.sip.events import Alias, Effect, Emit, Fact, Send, Undeliverable
+from rustpbx.sip.hop import Hop, Transport
 from rustpbx.sip.message import REASONS, CSeq, Lines, NameAddr, Request, Response, Via
 from rustpbx.sip.schedule import Schedule
 from rustpbx.sip.tables import InviteServer
@@ -44,19 +47,24 @@ COOKIE = "z9hG4bK"
 class EndpointConfig:
     """How the endpoint presents itself, and its bounds.
 
-    `port` is the one we advertise in Via and Contact (0: `Stack` puts in the bound one), `callid_suffix` the host
-    part of our Call-IDs. Above `max_calls` live calls, or `max_transactions` requests of peers being served, strangers
-    get 503 with Retry-After (seconds), and nothing is kept of them. Running calls may have as many transactions again.
+    `port` is the one we advertise in Via and Contact (0: `Stack` puts in the bound one), `ports` has those of the other
+    transports that we listen on, `callid_suffix` is the host part of our Call-IDs. Above `max_calls` live calls, or
+    `max_transactions` requests of peers being served, strangers get 503 with Retry-After (seconds), and nothing is kept
+    of them. Running calls may have as many transactions again.
     """
 
     user_agent: str = "rustpbx"
     port: int = 0
     callid_suffix: str = "rustpbx.com"
-    transport: str = "UDP"
+    ports: Mapping[Transport, int] = MappingProxyType({})
     max_transactions: int = 20_000
     max_calls: int = 2_000
     retry_after: int = 5
     timing: Timing = attrs.field(factory=Timing)
+
+    def port_of(self, transport: Transport) -> int | None:
+        """Where we listen for this transport; None if we do not."""
+        return self.port if transport is Transport.UDP else self.ports.get(transport)
 
 
 class Owner(Protocol):
@@ -98,25 +106,33 @@ class _Server:
         self.layer.feed_server(self, Tick(), now)
 
 
-def stamp_via(via: Via, source: Address) -> Via:
+def stamp_via(via: Via, source: Hop) -> Via:
     """The top Via of a request with `received` and `rport`, as far as they are owed (18.2.1, RFC 3581 4)."""
+    host, port = source.address
     params = via.params.without("received")  # ours to say, not the sender's
     if "rport" in params:
-        params = params.set("rport", str(source[1])).set("received", source[0])
-    elif via.host != source[0]:
-        params = params.set("received", source[0])
+        params = params.set("rport", str(port)).set("received", host)
+    elif via.host != host:
+        params = params.set("received", host)
     return attrs.evolve(via, params=params)
 
 
-def stamp(request: Request, source: Address) -> Request:
+def stamp(request: Request, source: Hop) -> Request:
     """The request with its top Via stamped."""
     return attrs.evolve(request, vias=(stamp_via(request.via, source), *request.vias[1:]))
 
 
-def response_address(via: Via) -> Address:
-    """Where responses go, by the stamped top Via (18.2.2, RFC 3581 4)."""
+def response_hop(via: Via, source: Hop) -> Hop:
+    """Where the responses to a request from `source` go, by its stamped top Via (18.2.2, RFC 3581 4).
+
+    Over a connection, first of all by the same one; if it is gone, to where the peer listens, which is not the port
+    that the connection came from.
+    """
+    host, sent_by = via.params.get("received") or via.host, via.port or source.transport.default_port
     port = via.params.get("rport") or ""
-    return via.params.get("received") or via.host, int(port) if port.isdigit() else via.port or DEFAULT_PORT
+    if source.transport.reliable or not port.isdigit():
+        return Hop(source.transport, (host, sent_by), source.flow, source.domain)
+    return Hop(source.transport, (host, int(port)))
 
 
 def _client_key(branch: str, method: str) -> str:
@@ -185,6 +201,10 @@ class TransactionLayer:
         """Send a datagram outside any transaction (ACK of a 2xx, stateless answers) or for one."""
         self._effects.append(what)
 
+    def reuse(self, alias: Alias) -> None:
+        """Let a connection serve for what we send."""
+        self._effects.append(alias)
+
     def report_bug(self, where: str) -> None:
         """Count and log the exception at hand: a mistake of ours."""
         self.counters["bugs"] += 1
@@ -199,16 +219,21 @@ class TransactionLayer:
         return self._rng.randint(0, most)
 
     def new_via(self, local_host: str) -> Via:
-        """A fresh top Via that asks for `rport` (RFC 3581 3)."""
+        """A fresh top Via that asks for `rport` (RFC 3581 3); `addressed` makes it that of another transport."""
         params = Params((("branch", COOKIE + self.new_id()), ("rport", None)))
-        return Via(self.config.transport, local_host, self.config.port, params)
+        return Via(Transport.UDP, local_host, self.config.port, params)
+
+    def addressed(self, request: Request, hop: Hop) -> Request:
+        """The request as it goes by this hop: its Via and a Contact of ours tell how we are reached there."""
+        return addressed(request, hop, self.config.port_of)
 
     # -- our requests -------------------------------------------------------------------------------------------------
 
     def start(
-        self, request: Request, destination: Address, owner: Owner | None, now: float, *, call: str = ""
+        self, request: Request, destination: Hop, owner: Owner | None, now: float, *, call: str = ""
     ) -> ClientTransaction:
         """Send a request of ours; its outcomes go to `owner`. `call` is for the log."""
+        request = self.addressed(request, destination)
         transaction = ClientTransaction(request, destination, self.config.timing, call=call)
         key = _client_key(transaction.branch, request.method)
         entry = _Client(self, key, transaction, owner)
@@ -296,10 +321,10 @@ class TransactionLayer:
         """True if the same request outside a dialog arrived by another path (8.2.2.2)."""
         return request.to.tag is None and _merge_key(request) in self._merged
 
-    def open(self, request: Request, source: Address) -> ServerTransaction:
+    def open(self, request: Request, source: Hop) -> ServerTransaction:
         """Begin the transaction of a new, stamped request."""
         key = _server_key(request, request.method)
-        transaction = ServerTransaction(request, source, response_address(request.via), self.config.timing)
+        transaction = ServerTransaction(request, source, response_hop(request.via, source), self.config.timing)
         self._servers[key] = _Server(self, key, transaction)
         if request.to.tag is None:
             self._merged.setdefault(_merge_key(request), key)
@@ -349,11 +374,11 @@ class TransactionLayer:
             if tag is not None:
                 self.fail(entry.transaction, now, tag)
 
-    def respond_stateless(self, request: Request, status: int, lines: Lines = ()) -> None:
+    def respond_stateless(self, request: Request, source: Hop, status: int, lines: Lines = ()) -> None:
         """Answer without keeping a transaction: overload. The tag follows from the branch (8.2.7)."""
         tag = f"x{zlib.crc32(repr(_server_key(request, request.method)).encode()):08x}"
         response = self.make_response(request, status, tag=tag, lines=lines)
-        self.send(Send(encode_message(response), response_address(request.via)))
+        self.send(Send(encode_message(response), response_hop(request.via, source)))
 
     def make_response(
         self,

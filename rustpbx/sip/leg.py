@@ -12,7 +12,6 @@ from rustpbx.sip.events import ENDINGS, Fact, Send
 from rustpbx.sip.layer import Owner, TransactionLayer
 from rustpbx.sip.message import Lines, NameAddr, Request, Response
 from rustpbx.sip.transaction import AckWait, ClientTransaction, ServerTransaction
-from rustpbx.sip.uri import NO_PARAMS, Uri
 
 ALLOWED = ("INVITE", "ACK", "CANCEL", "BYE", "OPTIONS", "INFO", "UPDATE")
 ALLOW: tuple[str, str] = ("Allow", ", ".join(ALLOWED))
@@ -92,8 +91,11 @@ class Leg:
     def acknowledge(self, invite: Request, dialog: Dialog) -> Send:
         """Send the ACK of a 2xx to `invite`, with its credentials (13.2.2.4); kept by the caller for copies."""
         lines = tuple(line for line in invite.lines if line[0] in {"Authorization", "Proxy-Authorization"})
-        ack = dialog.ack(invite.cseq.number, self.layer.new_via(self.local_host), lines=lines)
-        send = Send(encode_message(ack), dialog.destination, ack.via.branch or "")
+        hop = dialog.destination
+        ack = self.layer.addressed(
+            dialog.ack(invite.cseq.number, self.layer.new_via(self.local_host), lines=lines), hop
+        )
+        send = Send(encode_message(ack), hop, ack.via.branch or "")
         self.layer.send(send)
         return send
 
@@ -111,8 +113,3 @@ def plain_lines(request: Request) -> Lines:
     """The header lines that a repetition of the request keeps: not ours, not the credentials."""
     dropped = {"User-Agent", "Authorization", "Proxy-Authorization"}
     return tuple(line for line in request.lines if line[0] not in dropped)
-
-
-def our_contact(layer: TransactionLayer, local_host: str, user: str | None) -> NameAddr:
-    """`<sip:user@our-address:port>`: where the peer's next requests reach us."""
-    return NameAddr(Uri("sip", user, None, local_host, layer.config.port, NO_PARAMS))

@@ -9,6 +9,8 @@ from types import MappingProxyType
 
 import attrs
 
+from rustpbx.sip.hop import Transport
+
 
 @attrs.frozen
 class Timing:
@@ -28,6 +30,10 @@ class Timing:
     ring_limit: float = 180.0
     answer_limit: float = 600.0
 
+    def over(self, transport: Transport) -> Timing:
+        """The same, as this transport has it."""
+        return _reliable(self) if transport.reliable else self
+
     @property
     def limit(self) -> float:
         """64*T1: when a transaction, or the wait for an ACK, is given up."""
@@ -42,6 +48,11 @@ class Timing:
     def fixed(self) -> Mapping[str, float]:
         """Seconds of every timer that does not back off, by trigger name."""
         return _durations(self)
+
+
+@functools.cache
+def _reliable(timing: Timing) -> Timing:
+    return attrs.evolve(timing, reliable=True)
 
 
 @functools.cache

@@ -18,6 +18,7 @@ import attrs
 from rustpbx.core import Address, address_text
 from rustpbx.journal import Journal
 from rustpbx.masking import mask, visible
+from rustpbx.sip.hop import Hop
 from rustpbx.sip.ladder import Rung, draw
 
 log = Journal(__name__)
@@ -35,20 +36,19 @@ _CALL_ID = re.compile(rb"(?im)^(?:call-id|i)[ \t]*:[ \t]*([^\r\n]*)")
 
 @attrs.frozen
 class Traced:
-    """One datagram that passed. `now` is monotonic seconds; `cut` bytes of its end are left out."""
+    """One message that passed. `now` is monotonic seconds; `cut` bytes of its end are left out."""
 
     direction: Literal["in", "out"]
-    peer: Address
+    peer: Hop
     data: bytes
     now: float
-    transport: str = "UDP"
     cut: int = 0
 
     @property
     def heading(self) -> str:
         """Where it went or came from: `in from 10.0.0.2:5060 (UDP)`."""
         way = "in from" if self.direction == "in" else "out to"
-        return f"{way} {address_text(self.peer)} ({self.transport})"
+        return f"{way} {address_text(self.peer.address)} ({self.peer.transport})"
 
     @property
     def text(self) -> str:
@@ -158,6 +158,6 @@ def trace_text(trace: Trace, time: Callable[[float], str]) -> str:
 
 
 def _rung(one: Traced, us: str) -> Rung:
-    peer = address_text(one.peer)
+    peer = address_text(one.peer.address)
     source, destination = (peer, us) if one.direction == "in" else (us, peer)
     return Rung(one.now, source, destination, one.data)

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import attrs
 
-from rustpbx.core import Address, Deadline, Tick, address_text
+from rustpbx.core import Deadline, Tick
 from rustpbx.machine import Machine
 from rustpbx.sip.encoder import encode_message
 from rustpbx.sip.events import Send, Undeliverable
+from rustpbx.sip.hop import Hop
 from rustpbx.sip.message import CSeq, Request, Response
 from rustpbx.sip.tables import (
     INVITE_CLIENT,
@@ -39,7 +40,7 @@ class Heard:
     """A response and where it came from; also what a client transaction passes up."""
 
     response: Response
-    source: Address
+    source: Hop
 
 
 @attrs.frozen
@@ -67,7 +68,7 @@ def words_of(what: ClientInput | Request | Response) -> str:
     """What moved a transaction, for the log; a tick says nothing that the trigger does not."""
     match what:
         case Heard(response=response, source=source):
-            return f"{response.status} {response.reason[:LONGEST_WORDS]} from {address_text(source)}"
+            return f"{response.status} {response.reason[:LONGEST_WORDS]} from {source}"
         case Undeliverable(problem=problem):
             return f"cannot be sent: {problem[:LONGEST_WORDS]}"
         case Cancelled():
@@ -109,7 +110,8 @@ def ack_for(request: Request, response: Response) -> Request:
 class ClientTransaction:
     """One request of ours until its final response (sections 17.1.1 and 17.1.2); `call` is for the log."""
 
-    def __init__(self, request: Request, destination: Address, timing: Timing, *, call: str = "") -> None:
+    def __init__(self, request: Request, destination: Hop, timing: Timing, *, call: str = "") -> None:
+        timing = timing.over(destination.transport)
         self.request = request
         self.destination = destination
         self.branch = request.via.branch or ""
@@ -219,7 +221,8 @@ class ServerTransaction:
     not here.
     """
 
-    def __init__(self, request: Request, source: Address, destination: Address, timing: Timing) -> None:
+    def __init__(self, request: Request, source: Hop, destination: Hop, timing: Timing) -> None:
+        timing = timing.over(source.transport)
         self.request = request
         self.source = source
         self.destination = destination
@@ -287,7 +290,7 @@ class ServerTransaction:
 class AckWait:
     """Our 2xx to an INVITE until its ACK: resent after T1, 2*T1 ... T2, given up at 64*T1 (section 13.3.1.4)."""
 
-    def __init__(self, response: Response, destination: Address, timing: Timing, *, call: str = "") -> None:
+    def __init__(self, response: Response, destination: Hop, timing: Timing, *, call: str = "") -> None:
         self.cseq = response.cseq.number
         self._send = Send(encode_message(response), destination)
         self._timing = timing

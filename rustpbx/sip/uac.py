@@ -6,13 +6,14 @@ from collections.abc import Mapping
 
 import attrs
 
-from rustpbx.core import Address
+from rustpbx.sip.addressing import our_contact
 from rustpbx.sip.auth import DigestClient
 from rustpbx.sip.call import Action, Call, Cause, Directory
-from rustpbx.sip.dialog import Dialog, uri_address
+from rustpbx.sip.dialog import Dialog
 from rustpbx.sip.events import CallAnswered, CallProgress, CallRefused, Send, SendInvite
+from rustpbx.sip.hop import Hop, uri_hop
 from rustpbx.sip.layer import TransactionLayer
-from rustpbx.sip.leg import ALLOW, SDP, Leg, our_contact
+from rustpbx.sip.leg import ALLOW, SDP, Leg
 from rustpbx.sip.message import CSeq, NameAddr, Request, Response
 from rustpbx.sip.tables import CallAction, CallTrigger, OfferTrigger
 from rustpbx.sip.transaction import ClientTransaction, Failed, Heard, Outcome, ServerTransaction
@@ -38,16 +39,22 @@ def make_invite(wish: SendInvite, layer: TransactionLayer, contact: NameAddr) ->
     )
 
 
+def _contact(wish: SendInvite, layer: TransactionLayer, hop: Hop) -> NameAddr:
+    scheme = "sips" if wish.callee.scheme == "sips" else "sip"  # 8.1.1.8
+    return our_contact(wish.local_host, wish.caller.uri.user, hop.transport, layer.config.port_of, scheme)
+
+
 class UacCall(Call):
     """A call that we placed. Until its 2xx it may have an early dialog for each fork."""
 
     def __init__(self, wish: SendInvite, layer: TransactionLayer, directory: Directory) -> None:
-        contact = NameAddr(wish.contact) if wish.contact else our_contact(layer, wish.local_host, wish.caller.uri.user)
+        destination = wish.destination or uri_hop(wish.callee)
+        contact = NameAddr(wish.contact) if wish.contact else _contact(wish, layer, destination)
         digest = DigestClient(wish.credentials) if wish.credentials and wish.credentials.username else None
         leg = Leg(name=wish.leg, layer=layer, local_host=wish.local_host, contact=contact, digest=digest)
         super().__init__(leg, directory)
         self._invite = make_invite(wish, layer, contact)
-        self._destination: Address = wish.destination or uri_address(wish.callee)
+        self._destination = destination
         self._plain = self._invite.lines
         self._transaction: ClientTransaction | None = None
         self._early: dict[str, Dialog] = {}

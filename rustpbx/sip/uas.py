@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from rustpbx.core import Address
+from rustpbx.sip.addressing import our_contact
 from rustpbx.sip.call import Action, Call, Cause, Directory
 from rustpbx.sip.dialog import Dialog
 from rustpbx.sip.encoder import header_lines
@@ -20,7 +20,7 @@ from rustpbx.sip.events import (
 )
 from rustpbx.sip.headers import quote
 from rustpbx.sip.layer import TransactionLayer
-from rustpbx.sip.leg import ALLOW, Leg, our_contact
+from rustpbx.sip.leg import ALLOW, Leg
 from rustpbx.sip.message import Lines, Request
 from rustpbx.sip.tables import CallAction, CallState, CallTrigger, OfferTrigger
 from rustpbx.sip.transaction import ServerTransaction
@@ -41,7 +41,9 @@ class UasCall(Call):
         request, source = transaction.request, transaction.source
         self._tag = layer.new_id()
         dialog = Dialog.of_request(request, self._tag, source)
-        contact = our_contact(layer, local_host, request.uri.user or request.to.uri.user)
+        scheme = "sips" if request.uri.scheme == "sips" else "sip"  # 12.1.1
+        user = request.uri.user or request.to.uri.user
+        contact = our_contact(local_host, user, source.transport, layer.config.port_of, scheme)
         leg = Leg(name=dialog.name, layer=layer, local_host=local_host, contact=contact, dialog=dialog)
         super().__init__(leg, directory)
         self._transaction = transaction
@@ -124,7 +126,6 @@ class UasCall(Call):
 
     def _report_incoming(self, _cause: Cause, _now: float) -> None:
         request = self._transaction.request
-        source: Address = self._transaction.source
         self.leg.emit(
             IncomingCall(
                 leg=self.leg.name,
@@ -132,7 +133,7 @@ class UasCall(Call):
                 callee=request.to,
                 headers=header_lines(request),
                 offer=request.body,
-                source=source,
+                source=self._transaction.source.address,
                 local_host=self.leg.local_host,
             )
         )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from rustpbx.core import address_text
 from rustpbx.sip.events import SendInvite
 from rustpbx.sip.message import Request
 from rustpbx.sip.transaction import LONGEST_WORDS, Failed, Heard, ServerTransaction, words_of
@@ -14,7 +13,7 @@ def cause(what: object) -> str:
         case None | str():
             return what or ""
         case ServerTransaction(request=request, source=source):
-            return f"{request.method} from {address_text(source)}"
+            return f"{request.method} from {source}"
         case Heard() | Request():
             return words_of(what)
         case Failed(status=status, reason=reason):

@@ -39,7 +39,7 @@ from rustpbx.sip.message import Request, Response
 from rustpbx.sip.tables import CALL, OFFER, PENDING_ACK, CallState, OfferState
 from rustpbx.sip.transaction import ack_for
 from tests.kit.hostile import Kind, Wire
-from tests.kit.peers_sip import Packet, Side, reply
+from tests.kit.peers_sip import Packet, Side, reply, udp
 
 CAROL: Address = ("192.0.2.3", 5060)
 STRANGER: Address = ("192.0.2.66", 5066)
@@ -171,7 +171,7 @@ class User:
 
     def receive(self, packet: Packet, now: float) -> list[Packet]:
         """Take a datagram."""
-        return self._file(self.side.handle(Received(packet.data, packet.source, self.address[0]), now))
+        return self._file(self.side.handle(Received(packet.data, udp(packet.source), self.address[0]), now))
 
     def tick(self, now: float) -> list[Packet]:
         """Time has passed."""

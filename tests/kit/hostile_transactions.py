@@ -29,7 +29,7 @@ from rustpbx.sip.tables import (
 )
 from rustpbx.sip.timing import Timing
 from rustpbx.sip.transaction import AckWait, ClientTransaction, Failed, Heard, Outcome, ServerTransaction
-from tests.kit.peers_sip import Packet, request
+from tests.kit.peers_sip import Packet, request, udp
 
 
 @attrs.define(eq=False, repr=False)
@@ -187,7 +187,7 @@ class Node:
             vias=(self.layer.new_via(self.address[0]),),
         )
         asked = Asked(self.timing, now)
-        asked.transaction = self.layer.start(message, self._peer, asked, now)
+        asked.transaction = self.layer.start(message, udp(self._peer), asked, now)
         self.asked.append(asked)
         return self._sent()
 
@@ -231,8 +231,8 @@ class Node:
         """Take a datagram."""
         message = parse_message(packet.data)
         if isinstance(message, Response):
-            return self._hear(Heard(message, packet.source), now)
-        return self._take(stamp(message, packet.source), packet.source, now)
+            return self._hear(Heard(message, udp(packet.source)), now)
+        return self._take(stamp(message, udp(packet.source)), packet.source, now)
 
     def tick(self, now: float) -> list[Packet]:
         """Wake the layer and the waits for ACK."""
@@ -290,7 +290,7 @@ class Node:
                 body=b"",
                 lines=(),
             )
-            self._acks[key] = Send(encode_message(ack), self._peer)
+            self._acks[key] = Send(encode_message(ack), udp(self._peer))
         self.layer.send(self._acks[key])
         return self._sent()
 
@@ -313,7 +313,7 @@ class Node:
         reliable = self.timing.reliable
         assert known is None or reliable or now >= min(known.final + self.timing.limit, known.confirmed + 5.0)
         running = self.layer.serving
-        served = Served(self.timing, self.layer.open(message, source))
+        served = Served(self.timing, self.layer.open(message, udp(source)))
         assert self.layer.serving == running + 1, "two server transactions with one key"
         self.served.append(served)
         return self._cancelled(served, now) if message.method == "CANCEL" else []
@@ -342,7 +342,7 @@ class Node:
     def _sent(self) -> list[Packet]:
         effects = self.layer.take()
         assert all(isinstance(effect, Send) for effect in effects)
-        return [Packet(e.data, self.address, e.destination) for e in effects if isinstance(e, Send)]
+        return [Packet(e.data, self.address, e.destination.address) for e in effects if isinstance(e, Send)]
 
 
 def _same(one: Request, other: Request) -> bool:

@@ -12,6 +12,7 @@ from rustpbx.core import Address, Tick
 from rustpbx.sip.encoder import encode_message
 from rustpbx.sip.endpoint import Endpoint, EndpointConfig
 from rustpbx.sip.events import Credentials, Effect, Emit, Fact, IncomingCall, Input, Received, Send, SendInvite, Wish
+from rustpbx.sip.hop import Hop, Transport
 from rustpbx.sip.message import REASONS, CSeq, Lines, Message, NameAddr, Request, Response, Via
 from rustpbx.sip.parser import parse_message
 from rustpbx.sip.uri import Uri, parse_uri
@@ -21,6 +22,11 @@ BOB: Address = ("192.0.2.2", 5060)
 OFFER = b"v=0\r\no=- 1 1 IN IP4 192.0.2.1\r\ns=-\r\nt=0 0\r\n"
 ANSWER = b"v=0\r\no=- 2 2 IN IP4 192.0.2.2\r\ns=-\r\nt=0 0\r\n"
 LEG = "call-1"
+
+
+def udp(address: Address) -> Hop:
+    """A peer that datagrams come from, or go to."""
+    return Hop(Transport.UDP, address)
 
 
 def invite_wish(
@@ -41,7 +47,7 @@ def invite_wish(
         credentials=credentials,
         headers=headers,
         contact=contact,
-        destination=destination,
+        destination=destination and udp(destination),
     )
 
 
@@ -93,7 +99,7 @@ class Side:
     def perform(self, effects: list[Effect]) -> list[Packet]:
         """Sort effects into facts and datagrams."""
         self.facts += [effect.fact for effect in effects if isinstance(effect, Emit)]
-        return [Packet(e.data, self.address, e.destination) for e in effects if isinstance(e, Send)]
+        return [Packet(e.data, self.address, e.destination.address) for e in effects if isinstance(e, Send)]
 
 
 class Pair:
@@ -114,7 +120,7 @@ class Pair:
         """Hand a datagram to whoever owns its destination; nobody does: it is lost."""
         for side in (self.alice, self.bob):
             if packet.destination == side.address:
-                self._put(side.handle(Received(packet.data, packet.source, side.address[0]), self.now))
+                self._put(side.handle(Received(packet.data, udp(packet.source), side.address[0]), self.now))
 
     def settle(self) -> None:
         """Deliver in order until the wire is empty."""
@@ -183,7 +189,7 @@ class Lone:
                 data = what.replace("\n", "\r\n").encode()
             case _:
                 data = encode_message(what)
-        return self.side.handle(Received(data, self.peer, BOB[0]), self.now)
+        return self.side.handle(Received(data, udp(self.peer), BOB[0]), self.now)
 
     def wish(self, wish: Wish) -> list[Packet]:
         """Let the session wish for something."""

@@ -38,7 +38,7 @@ from rustpbx.sip.events import (
 from rustpbx.sip.message import NameAddr, Request
 from rustpbx.sip.parser import parse_message, read_head
 from rustpbx.sip.uri import parse_uri
-from tests.kit.peers_sip import ALICE, ANSWER, BOB, OFFER, Packet, Side
+from tests.kit.peers_sip import ALICE, ANSWER, BOB, OFFER, Packet, Side, udp
 
 SEPARATOR = b"\n%%\n"
 MOST_STEPS = 40
@@ -90,7 +90,7 @@ class Player:
         for word, meaning in self._words.items():
             datagram = datagram.replace(word, meaning)
         before = self._endpoint.counters
-        self._watch(self.side.handle(Received(datagram, ALICE, BOB[0]), self.now), echo=_expected(datagram) != {})
+        self._watch(self.side.handle(Received(datagram, udp(ALICE), BOB[0]), self.now), echo=_expected(datagram) != {})
         moved = self._endpoint.counters
         moved.subtract(before)
         expected = {"keep_alives": 1} if not datagram.strip(b"\r\n\0 \t") else _expected(datagram)

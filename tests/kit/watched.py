@@ -153,5 +153,5 @@ class WatchedSip:
             return
         self._seen.add(kept)
         message = parse_message(traced.data)
-        self.messages.append(Passed(traced.direction, traced.now, traced.peer, message))
+        self.messages.append(Passed(traced.direction, traced.now, traced.peer.address, message))
         self._news.unpark_all()

@@ -9,7 +9,7 @@ from rustpbx.core import Address
 from rustpbx.sip.dialog import Dialog, dialog_id, is_private
 from rustpbx.sip.message import CSeq, Request, Via
 from rustpbx.sip.uri import parse_uri
-from tests.kit.peers_sip import ALICE, BOB, invite, reply
+from tests.kit.peers_sip import ALICE, BOB, invite, reply, udp
 
 VIA = Via("UDP", "192.0.2.2", 5060)
 LOOSE = ("sip:p1.example.com;lr", "sip:p2.example.com:5070;lr")
@@ -17,13 +17,13 @@ LOOSE = ("sip:p1.example.com;lr", "sip:p2.example.com:5070;lr")
 
 def uas(peer: Address = ALICE, **changes: object) -> Dialog:
     """Bob's side."""
-    return Dialog.of_request(invite(**changes), "bob-tag", peer)
+    return Dialog.of_request(invite(**changes), "bob-tag", udp(peer))
 
 
 def uac(**changes: object) -> Dialog:
     """Alice's side."""
     sent = invite()
-    return Dialog.of_response(sent, reply(sent, 200, **changes), BOB)  # type: ignore[arg-type] # fields by name
+    return Dialog.of_response(sent, reply(sent, 200, **changes), udp(BOB))  # type: ignore[arg-type] # fields by name
 
 
 def routes(request: Request) -> list[str]:
@@ -50,9 +50,9 @@ def test_requests_follow_a_loose_route_set_and_keep_the_target() -> None:
     """12.2.1.1: the called side keeps the order of Record-Route, the calling side reverses it."""
     bye = uas(record_routes=LOOSE).request("BYE", VIA)
     assert (str(bye.uri), routes(bye)) == ("sip:alice@192.0.2.1:5060", list(LOOSE))
-    assert uas(record_routes=LOOSE).destination == ("p1.example.com", 5060)
+    assert uas(record_routes=LOOSE).destination.address == ("p1.example.com", 5060)
     calling = uac(record_routes=LOOSE)
-    assert (routes(calling.request("BYE", VIA)), calling.destination) == (
+    assert (routes(calling.request("BYE", VIA)), calling.destination.address) == (
         list(reversed(LOOSE)),
         ("p2.example.com", 5070),
     )
@@ -64,7 +64,7 @@ def test_a_strict_router_becomes_the_request_uri() -> None:
     bye = dialog.request("BYE", VIA)
     assert str(bye.uri) == "sip:strict.example.com"
     assert routes(bye) == ["sip:p2.example.com;lr", "sip:alice@192.0.2.1:5060"]
-    assert dialog.destination == ("strict.example.com", 5060)
+    assert dialog.destination.address == ("strict.example.com", 5060)
 
 
 @pytest.mark.parametrize(
@@ -81,18 +81,18 @@ def test_a_private_contact_behind_nat_is_answered_where_it_comes_from(
     contact: str, peer: Address, destination: Address
 ) -> None:
     """A private Contact that differs from the packet's source is useless; a public one is obeyed."""
-    assert uas(peer, contact=contact).destination == destination
+    assert uas(peer, contact=contact).destination == udp(destination)
 
 
 def test_nat_does_not_overrule_a_route_set() -> None:
     """A proxy that recorded its route knows the way."""
     dialog = uas(("198.51.100.3", 1), contact="sip:a@10.0.0.1", record_routes=LOOSE)
-    assert dialog.destination == ("p1.example.com", 5060)
+    assert dialog.destination.address == ("p1.example.com", 5060)
 
 
 def test_without_a_contact_requests_go_to_the_source() -> None:
     """Contact is mandatory, but a call need not die of it."""
-    assert uas(("198.51.100.3", 5099), contact=None).destination == ("198.51.100.3", 5099)
+    assert uas(("198.51.100.3", 5099), contact=None).destination.address == ("198.51.100.3", 5099)
 
 
 def test_requests_count_up_and_an_ack_does_not() -> None:
@@ -115,8 +115,11 @@ def test_lower_cseq_is_out_of_order() -> None:
 def test_target_refresh_changes_the_target_and_not_the_route() -> None:
     """12.2.2."""
     dialog = uas()
-    dialog.refresh(attrs.evolve(invite(contact="sip:alice@192.0.2.9:5070")), ("192.0.2.9", 5070))
-    assert (dialog.remote_target, dialog.destination) == (parse_uri("sip:alice@192.0.2.9:5070"), ("192.0.2.9", 5070))
+    dialog.refresh(attrs.evolve(invite(contact="sip:alice@192.0.2.9:5070")), udp(("192.0.2.9", 5070)))
+    assert (dialog.remote_target, dialog.destination.address) == (
+        parse_uri("sip:alice@192.0.2.9:5070"),
+        ("192.0.2.9", 5070),
+    )
 
 
 def test_private_means_literals_only() -> None:

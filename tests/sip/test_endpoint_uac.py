@@ -546,7 +546,7 @@ def test_ids_differ_from_call_to_call_and_repeat_with_the_seed() -> None:
     def ids(seed: int) -> list[str]:
         endpoint = Endpoint(EndpointConfig(port=5060), random.Random(seed))
         effects = [*endpoint.handle(invite_wish("a"), 0), *endpoint.handle(invite_wish("b"), 0)]
-        packets = [Packet(e.data, ALICE, e.destination) for e in effects if isinstance(e, Send)]
+        packets = [Packet(e.data, ALICE, e.destination.address) for e in effects if isinstance(e, Send)]
         assert not any(isinstance(effect, Emit) for effect in effects)
         return [packet.message.call_id for packet in packets]
 

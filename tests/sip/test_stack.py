@@ -165,7 +165,7 @@ async def test_trace_sees_every_datagram() -> None:
         while not isinstance(await alice.facts.receive(), CallAnswered):
             pass
         await alice.flush()
-        first_words = [(traced.direction, traced.peer, traced.data.split()[:2]) for traced in seen]
+        first_words = [(traced.direction, traced.peer.address, traced.data.split()[:2]) for traced in seen]
         uri = f"sip:bob@{BOB}:5060".encode()
         assert first_words == [
             ("out", (BOB, 5060), [b"INVITE", uri]),

@@ -16,7 +16,7 @@ from rustpbx.sip.message import Via
 from rustpbx.sip.parser import parse_message
 from rustpbx.sip.shell.resolver import Resolver
 from rustpbx.sip.shell.stack import Stack
-from tests.kit.peers_sip import ANSWER, invite
+from tests.kit.peers_sip import ANSWER, invite, udp
 
 
 @pytest.mark.real_time
@@ -59,6 +59,6 @@ async def test_a_name_is_looked_up_in_every_family_that_the_socket_speaks(bound:
     """A socket for both takes what there is."""
     stack = Stack(EndpointConfig(), RealNetwork(), TrioClock(), bound, 0)
     resolver = Resolver(_Names(), TrioClock())
-    resolver.wait(Send(b"", ("phone.example", 5060)))
+    resolver.wait(Send(b"", udp(("phone.example", 5060))))
     await resolver.look_up("phone.example", stack.speaks)
     assert resolver.find("phone.example") == found

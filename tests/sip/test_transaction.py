@@ -19,7 +19,7 @@ from rustpbx.sip.tables import (
 )
 from rustpbx.sip.timing import Timing
 from rustpbx.sip.transaction import AckWait, Cancelled, ClientTransaction, Failed, Heard, ServerTransaction, ack_for
-from tests.kit.peers_sip import ALICE, BOB, invite, reply, request
+from tests.kit.peers_sip import ALICE, BOB, invite, reply, request, udp
 
 Transaction = ClientTransaction | ServerTransaction
 
@@ -34,19 +34,19 @@ def run(transaction: Transaction, until: float = math.inf) -> list[tuple[float, 
 
 def client(method: str = "INVITE", timing: Timing | None = None) -> ClientTransaction:
     """A started client transaction."""
-    transaction = ClientTransaction(invite() if method == "INVITE" else request(method), BOB, timing or Timing())
+    transaction = ClientTransaction(invite() if method == "INVITE" else request(method), udp(BOB), timing or Timing())
     assert [type(effect) for effect in transaction.start(0.0)] == [Send]
     return transaction
 
 
 def server(method: str = "INVITE", timing: Timing | None = None) -> ServerTransaction:
     """A new server transaction."""
-    return ServerTransaction(request(method), ALICE, ALICE, timing or Timing())
+    return ServerTransaction(request(method), udp(ALICE), udp(ALICE), timing or Timing())
 
 
 def heard(transaction: ClientTransaction, status: int) -> Heard:
     """Bob's response to the transaction's request."""
-    return Heard(reply(transaction.request, status), BOB)
+    return Heard(reply(transaction.request, status), udp(BOB))
 
 
 def test_invite_is_resent_with_doubling_intervals_and_given_up_at_32_seconds() -> None:
@@ -182,7 +182,7 @@ def test_second_final_response_is_not_sent() -> None:
 
 def ack_wait() -> AckWait:
     """Our 200 to an INVITE."""
-    wait = AckWait(reply(invite(), 200), ALICE, Timing(reliable=True))
+    wait = AckWait(reply(invite(), 200), udp(ALICE), Timing(reliable=True))
     wait.start(0.0)
     return wait
 

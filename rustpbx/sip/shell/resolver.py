@@ -73,7 +73,7 @@ class Resolver:
 
     def wait(self, send: Send) -> bool | Unresolved:
         """Let a datagram wait for its name: True if a look-up must be started for it (`look_up`)."""
-        name = send.destination[0].lower()
+        name = send.destination.address[0].lower()
         if sum(map(len, self._waiting.values())) >= self._most_waiting:
             return Unresolved(send, "too many names to look up")
         queue = self._waiting.setdefault(name, [])
@@ -95,7 +95,7 @@ class Resolver:
         if address is None:
             return [Unresolved(send, problem) for send in waited]
         self._remember(name, address)
-        return [(send, (address, send.destination[1])) for send in waited]
+        return [(send, (address, send.destination.address[1])) for send in waited]
 
     def _remember(self, name: str, address: str) -> None:
         self._known[name] = _Known(address, self._clock.now() + self._lifetime)

@@ -20,6 +20,7 @@ from rustpbx.shell.clock import Clock
 from rustpbx.shell.network import Datagrams, Network
 from rustpbx.sip.endpoint import Endpoint, EndpointConfig
 from rustpbx.sip.events import (
+    Alias,
     ByeReceived,
     CallCancelled,
     CallLost,
@@ -37,6 +38,7 @@ from rustpbx.sip.events import (
     Undeliverable,
     Wish,
 )
+from rustpbx.sip.hop import Hop, Transport
 from rustpbx.sip.shell.resolver import Resolver, Unresolved, is_literal
 from rustpbx.sip.trace import Trace, Traced, Traces
 from rustpbx.sip.trace import log as trace_log
@@ -161,8 +163,9 @@ class Stack:
     async def _receive(self, datagrams: Datagrams) -> None:
         while True:
             data, source = await datagrams.receive()
-            self._note("in", source, data)
-            self._feed(Received(data, source, self.local_host(source[0])))
+            hop = Hop(Transport.UDP, source)
+            self._note("in", hop, data)
+            self._feed(Received(data, hop, self.local_host(source[0])))
 
     async def _tick(self) -> None:
         """Give the endpoint its ticks. Not `drive`: wishes are handled at once, so deadlines move meanwhile."""
@@ -175,9 +178,11 @@ class Stack:
 
     async def _send(self, datagrams: Datagrams, nursery: trio.Nursery) -> None:
         async for send in self._out:
-            host, port = send.destination
+            host, port = send.destination.address
             address = self._resolver.find(host)
-            if address is not None:
+            if send.destination.transport is not Transport.UDP:
+                self._undeliverable(Unresolved(send, f"we do not speak {send.destination.transport}"))
+            elif address is not None:
                 await self._transmit(datagrams, send.data, (address, port))
             else:
                 self._resolve(send, datagrams, nursery)
@@ -189,7 +194,7 @@ class Stack:
         if isinstance(waiting, Unresolved):
             self._undeliverable(waiting)
         elif waiting:
-            nursery.start_soon(self._look_up, datagrams, send.destination[0])
+            nursery.start_soon(self._look_up, datagrams, send.destination.address[0])
 
     async def _look_up(self, datagrams: Datagrams, host: str) -> None:
         for result in await self._resolver.look_up(host, self.speaks):
@@ -199,7 +204,7 @@ class Stack:
                 await self._transmit(datagrams, result[0].data, result[1])
 
     async def _transmit(self, datagrams: Datagrams, data: bytes, peer: Address) -> None:
-        self._note("out", peer, data)
+        self._note("out", Hop(Transport.UDP, peer), data)
         await datagrams.send(data, peer)
 
     # -- the endpoint -------------------------------------------------------------------------------------------------
@@ -245,6 +250,8 @@ class Stack:
         """Do it; a fact that nobody takes ends its call by the wish that comes back."""
         if isinstance(effect, Emit):
             return self._report(effect.fact)
+        if isinstance(effect, Alias):
+            return None
         try:
             self._outbox.send_nowait(effect)
             self._unsent += 1
@@ -263,11 +270,11 @@ class Stack:
 
     def _undeliverable(self, result: Unresolved) -> None:
         self._counters["undeliverable"] += 1
-        log.info("cannot send to %s: %s", result.send.destination[0], result.problem)
+        log.info("cannot send to %s: %s", result.send.destination.address[0], result.problem)
         if result.send.branch:
             self._feed(Undeliverable(result.send.branch, result.problem))
 
-    def _note(self, direction: Literal["in", "out"], peer: Address, data: bytes) -> None:
+    def _note(self, direction: Literal["in", "out"], peer: Hop, data: bytes) -> None:
         traced = Traced(direction, peer, data, self._clock.now())
         leg = self._traces.note(traced)
         if trace_log.wants(logging.DEBUG):
