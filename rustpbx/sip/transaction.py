@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import attrs
 
-from rustpbx.core import Deadline, Tick
+from rustpbx.core import Deadline, Tick, address_text
 from rustpbx.machine import Machine
 from rustpbx.sip.encoder import encode_message
 from rustpbx.sip.events import Send, Undeliverable
@@ -68,7 +68,7 @@ def words_of(what: ClientInput | Request | Response) -> str:
     """What moved a transaction, for the log; a tick says nothing that the trigger does not."""
     match what:
         case Heard(response=response, source=source):
-            return f"{response.status} {response.reason[:LONGEST_WORDS]} from {source}"
+            return f"{response.status} {response.reason[:LONGEST_WORDS]} from {address_text(source.address)}"
         case Undeliverable(problem=problem):
             return f"cannot be sent: {problem[:LONGEST_WORDS]}"
         case Cancelled():

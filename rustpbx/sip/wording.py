@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from rustpbx.core import address_text
 from rustpbx.sip.events import SendInvite
 from rustpbx.sip.message import Request
 from rustpbx.sip.transaction import LONGEST_WORDS, Failed, Heard, ServerTransaction, words_of
@@ -13,7 +14,7 @@ def cause(what: object) -> str:
         case None | str():
             return what or ""
         case ServerTransaction(request=request, source=source):
-            return f"{request.method} from {source}"
+            return f"{request.method} from {address_text(source.address)}"
         case Heard() | Request():
             return words_of(what)
         case Failed(status=status, reason=reason):
