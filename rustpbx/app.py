@@ -9,8 +9,8 @@ from __future__ import annotations
 import os
 import random
 import signal
-from collections.abc import AsyncIterator, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 
 import attrs
@@ -30,7 +30,7 @@ from rustpbx.journal import Journal
 from rustpbx.media.fetch import Fetcher
 from rustpbx.media.plane.plane import Plane, PlaneConfig
 from rustpbx.media.plane.port import Ports, real_ports
-from rustpbx.outbound import OutboundPolicy, open_client, open_guarded_client
+from rustpbx.outbound import OutboundPolicy, Reach, open_client, open_guarded_client
 from rustpbx.session.options import CallType
 from rustpbx.session.params import DEFAULT_SERVER_SIDE_TRACK, SessionParams
 from rustpbx.session.shell.registry import Registry
@@ -38,6 +38,7 @@ from rustpbx.session.shell.services import Services
 from rustpbx.settings import Config, IceServer, UaConfig
 from rustpbx.shell.clock import Clock, TrioClock
 from rustpbx.shell.network import Network, RealNetwork
+from rustpbx.shell.nurseries import sole_error
 from rustpbx.shell.offload import Offload
 from rustpbx.shell.workers import PoolSpec, Workers, open_workers
 from rustpbx.sip.endpoint import EndpointConfig
@@ -206,7 +207,11 @@ async def _services(
         network=outside.network,
         plane=plane,
         fetcher=Fetcher(guarded, outside.offload, config.media_cache_path or None, policy),
-        speech=SpeechServices(offload=outside.offload, network=outside.network, client=client, guarded=guarded),
+        speech=SpeechServices(
+            offload=outside.offload,
+            trusted=Reach(network=outside.network, client=client),
+            guarded=Reach(network=outside.network, client=guarded, policy=policy),
+        ),
         stack=stack,
         announcer=door,
     )
@@ -267,20 +272,6 @@ def _ice_server(server: IceServer) -> dict[str, object]:
     return attrs.asdict(server, filter=lambda _, value: value is not None)
 
 
-@contextmanager
-def _sole_error() -> Iterator[None]:
-    """A nursery wraps whatever leaves it in a group; the one exception of our caller's block stays what it was."""
-    try:
-        yield
-    except BaseExceptionGroup as group:
-        if len(group.exceptions) > 1:
-            raise
-        error = group.exceptions[0]
-    else:
-        return
-    raise error
-
-
 @asynccontextmanager
 async def real_outside() -> AsyncIterator[Outside]:
     """The operating system's network, sockets and processes; leaving the block gives all of them back.
@@ -289,7 +280,7 @@ async def real_outside() -> AsyncIterator[Outside]:
     """
     ports = real_ports()
     try:
-        with _sole_error():
+        with sole_error():
             async with open_workers(POOLS) as offload:
                 yield Outside(
                     network=RealNetwork(),
@@ -329,9 +320,9 @@ async def serve(
         settings = merge_config(None if config is None else os.fspath(config), keys)
     async with AsyncExitStack() as exits:
         world = await exits.enter_async_context(real_outside()) if outside is None else outside
-        exits.enter_context(_sole_error())
+        exits.enter_context(sole_error())
         server = await exits.enter_async_context(open_server(settings, world, http=http))
-        exits.enter_context(_sole_error())
+        exits.enter_context(sole_error())
         nursery = await exits.enter_async_context(trio.open_nursery())
         if warm_up and isinstance(world.offload, Workers):
             nursery.start_soon(_warm_up, world.offload)

@@ -43,11 +43,15 @@ class MediaError(RustpbxError):
 
 
 class SpeechError(RustpbxError):
-    """A speech service refused, failed or is not there; `code` is the provider's or HTTP status, if any."""
+    """A speech service refused, failed or is not there; `code` is the provider's or HTTP status, if any.
 
-    def __init__(self, message: str, code: int | None = None) -> None:
+    `passing` says that trying again later may help: the network, an overloaded service; not credentials or options.
+    """
+
+    def __init__(self, message: str, code: int | None = None, *, passing: bool = False) -> None:
         super().__init__(message)
         self.code = code
+        self.passing = passing
 
 
 class ConfigError(RustpbxError):

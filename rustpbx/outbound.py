@@ -125,6 +125,57 @@ def check_address(address: str, policy: OutboundPolicy) -> None:
         raise PolicyError(f"{address} is {refused}: not allowed")
 
 
+async def connect_judged(network: Network, policy: OutboundPolicy, host: str, port: int) -> trio.abc.Stream:
+    """Connect to an address that has been judged. Raises `PolicyError` if any address of the name may not be reached,
+    OSError if none answers.
+    """
+    addresses = await network.resolve(host)
+    for address in addresses:
+        try:
+            check_address(address, policy)
+        except PolicyError as error:
+            raise PolicyError(f"{host}: {error}" if host != address else str(error)) from None
+    failure = OSError(f"{host} has no address")
+    for address in addresses:
+        try:
+            return await network.connect(address, port)
+        except OSError as error:
+            failure = error
+    raise failure
+
+
+@attrs.frozen(kw_only=True)
+class Reach:
+    """A way out, for HTTP and streams: to wherever our configuration says or, with a `policy`, to what that allows."""
+
+    network: Network
+    client: httpx.AsyncClient
+    policy: OutboundPolicy | None = None
+
+    async def connect(self, url: httpx.URL) -> trio.abc.Stream:
+        """A stream to the host of a ws, wss, http or https URL, encrypted where its scheme says so.
+
+        Raises `PolicyError`, OSError, `trio.BrokenResourceError` when TLS fails.
+        """
+        secure = url.scheme in ("https", "wss")
+        port = url.port or (443 if secure else 80)
+        if self.policy is None:
+            stream = await self.network.connect(url.host, port)
+        else:
+            check_url(url.copy_with(scheme="https" if secure else "http"))
+            stream = await connect_judged(self.network, self.policy, url.host, port)
+        if not secure:
+            return stream
+        tls = trio.SSLStream(stream, _public_authorities(), server_hostname=url.host, https_compatible=True)
+        try:
+            await tls.do_handshake()
+        except BaseException:
+            with trio.CancelScope(shield=True):
+                await trio.aclose_forcefully(stream)
+            raise
+        return tls
+
+
 def _refusal(address: IpAddress, policy: OutboundPolicy) -> str | None:
     """Why `address` may not be reached; None if it may."""
     if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped:
@@ -289,19 +340,7 @@ class _GuardedBackend(_Backend):
         self._policy = policy
 
     async def _connect(self, host: str, port: int) -> trio.abc.Stream:
-        addresses = await self._network.resolve(host)
-        for address in addresses:
-            try:
-                check_address(address, self._policy)
-            except PolicyError as error:
-                raise PolicyError(f"{host}: {error}" if host != address else str(error)) from None
-        failure = OSError(f"{host} has no address")
-        for address in addresses:
-            try:
-                return await self._network.connect(address, port)
-            except OSError as error:
-                failure = error
-        raise failure
+        return await connect_judged(self._network, self._policy, host, port)
 
 
 # -- httpx over httpcore --------------------------------------------------------------------------------------------

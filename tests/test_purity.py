@@ -46,7 +46,8 @@ HANDOVERS = ("media/plane/leg.py", "media/plane/plane.py", "media/plane/source.p
 
 HANDOVER_NAMES = {
     *("MemorySendChannel", "MemoryReceiveChannel", "open_memory_channel", "Event", "TaskStatus", "TASK_STATUS_IGNORED"),
-    *("WouldBlock", "BrokenResourceError", "ClosedResourceError", "EndOfChannel", "lowlevel"),
+    *("WouldBlock", "BrokenResourceError", "ClosedResourceError", "BusyResourceError", "EndOfChannel"),
+    *("lowlevel", "abc"),
 }
 
 LAYERS = {

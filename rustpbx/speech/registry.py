@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from importlib import import_module
 from typing import TypeVar
 
 import attrs
-import httpx
 
 from rustpbx.errors import SpeechError
-from rustpbx.shell.network import Network
+from rustpbx.outbound import Reach
 from rustpbx.shell.offload import Offload
 from rustpbx.speech import local
 from rustpbx.speech.base import Recognizer, StreamingSynthesizer, Synthesizer
@@ -23,7 +23,13 @@ from rustpbx.speech.streaming import SentenceBySentence
 
 LOCAL = "local"
 
-NOT_YET = frozenset({"aliyun", "deepgram", "tencent", "tencent_basic", "voiceapi"})
+BUILT_IN = {"voiceapi": "rustpbx.speech.voiceapi"}
+"""The modules of the protocol's providers, each with a `recognizer` and a `synthesizer` that make them out of options.
+
+They are loaded when they are first asked for.
+"""
+
+NOT_YET = frozenset({"aliyun", "deepgram", "tencent", "tencent_basic"})
 """Provider names of the protocol that this version does not speak to."""
 
 
@@ -59,14 +65,20 @@ class SynthesizerOptions:
 class SpeechServices:
     """What speech services may use. One per server: `asr` is the gate that all local recognizers share.
 
-    `client` is for endpoints of our own configuration, `guarded` for those an agent supplies.
+    `trusted` is for endpoints of our own configuration, `guarded` for those an agent supplies.
     """
 
     offload: Offload
-    network: Network | None = None
-    client: httpx.AsyncClient | None = None
-    guarded: httpx.AsyncClient | None = None
+    trusted: Reach | None = None
+    guarded: Reach | None = None
     asr: local.Gate = attrs.field(factory=local.Gate)
+
+    def reach(self, endpoint: str | None) -> Reach:
+        """The way to a service, judged if an agent named its `endpoint`. Raises `SpeechError` if there is none."""
+        way = self.guarded if endpoint else self.trusted
+        if way is None:
+            raise SpeechError("this server reaches no speech service over the network")
+        return way
 
 
 RecognizerFactory = Callable[[RecognizerOptions, SpeechServices], Recognizer]
@@ -89,7 +101,7 @@ def register_synthesizer(provider: str, factory: SynthesizerFactory) -> None:
 
 def known_providers() -> tuple[str, ...]:
     """Every name that is registered, or reserved for a provider of the protocol; sorted."""
-    return tuple(sorted({*_recognizers, *_synthesizers, *NOT_YET}))
+    return tuple(sorted({*_recognizers, *_synthesizers, *BUILT_IN, *NOT_YET}))
 
 
 def unregister(provider: str) -> None:
@@ -120,12 +132,14 @@ def stand_in(
 
 def make_recognizer(options: RecognizerOptions, services: SpeechServices) -> Recognizer:
     """The recognizer for one call. Raises `SpeechError` for a provider that is unknown, or not installed."""
-    return _find(_recognizers, options.provider)(options, services)
+    make: RecognizerFactory = _find(_recognizers, options.provider, "recognizer")
+    return make(options, services)
 
 
 def make_synthesizer(options: SynthesizerOptions, services: SpeechServices) -> Synthesizer:
     """The synthesizer for one call. Raises `SpeechError` for a provider that is unknown, or not installed."""
-    return _find(_synthesizers, options.provider)(options, services)
+    make: SynthesizerFactory = _find(_synthesizers, options.provider, "synthesizer")
+    return make(options, services)
 
 
 def make_streaming_synthesizer(options: SynthesizerOptions, services: SpeechServices) -> StreamingSynthesizer:
@@ -139,14 +153,19 @@ def has_default_voice() -> bool:
     return _synthesizers.get(LOCAL) is not _local_synthesizer or installed()
 
 
-def _find(factories: Mapping[str, FactoryT], provider: str | None) -> FactoryT:
+def _find(factories: Mapping[str, FactoryT], provider: str | None, kind: str) -> FactoryT:
     name = provider or LOCAL
     if name in factories:
         return factories[name]
-    known = ", ".join(sorted(factories))
+    known = ", ".join(sorted({*factories, *BUILT_IN}))
     if name in NOT_YET:
         raise SpeechError(f"provider {name!r} is not available in this version; available: {known}")
-    raise SpeechError(f"provider {name!r} is unknown; available: {known}")
+    if name not in BUILT_IN:
+        raise SpeechError(f"provider {name!r} is unknown; available: {known}")
+    factory: FactoryT | None = getattr(import_module(BUILT_IN[name]), kind, None)
+    if factory is None:
+        raise SpeechError(f"provider {name!r} has no {kind}")
+    return factory
 
 
 def _local_recognizer(options: RecognizerOptions, services: SpeechServices) -> Recognizer:

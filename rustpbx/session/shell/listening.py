@@ -2,43 +2,87 @@
 
 from __future__ import annotations
 
+import attrs
 import trio
 
 from rustpbx.errors import SpeechError
+from rustpbx.media.plane.tap import AudioBlocks
 from rustpbx.session.effects import Heard, ListeningFailed
 from rustpbx.session.options import TranscriptionOption
 from rustpbx.session.shell.services import Services
 from rustpbx.session.shell.track import Report
+from rustpbx.shell.nurseries import sole_error
 from rustpbx.speech.base import Transcript
 from rustpbx.speech.registry import RecognizerOptions, make_recognizer
 
 PENDING_TRANSCRIPTS = 100
 """Transcripts between a recognizer and its call; a recognizer that is further ahead waits."""
+KEPT_BLOCKS = 100
+"""Blocks of 100 ms that wait while a service cannot be reached: the latest ten seconds."""
+FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0
+"""Seconds before a service is tried again; doubled each time that it did not help."""
 
 
 async def listen(option: TranscriptionOption, leg: str, services: Services, report: Report) -> None:
-    """Transcribe `leg` until cancelled; a service that breaks is reported once and the call goes on without it."""
+    """Transcribe `leg` until cancelled. A service that fails is reported once, and tried again while that may help.
+
+    What is said meanwhile waits in the tap, up to its bound.
+    """
     await trio.lowlevel.checkpoint()  # the call ended before this began: its leg may be gone
-    sender = f"asr.{option.provider or 'local'}"
-    try:
-        recognizer = make_recognizer(_recognizer_options(option), services.speech)
-    except SpeechError as problem:
-        report(ListeningFailed(sender, str(problem), problem.code))
-        return
-    with services.plane.tap(leg) as tap:
-        async with trio.open_nursery() as nursery:
-            send, receive = trio.open_memory_channel[Transcript](PENDING_TRANSCRIPTS)
-            nursery.start_soon(_forward, receive, report)
-            with send:
-                try:
-                    await recognizer.recognize(tap.blocks, send)
-                except SpeechError as problem:
-                    report(ListeningFailed(sender, str(problem), problem.code))
+    ears = _Ears(option, services, report)
+    with services.plane.tap(leg, capacity=KEPT_BLOCKS) as tap:
+        await ears.listen(tap.blocks)
 
 
-async def _forward(transcripts: trio.MemoryReceiveChannel[Transcript], report: Report) -> None:
-    async for transcript in transcripts:
-        report(Heard(transcript))
+class _Ears:
+    """One recognizer after the other; their utterances count on."""
+
+    def __init__(self, option: TranscriptionOption, services: Services, report: Report) -> None:
+        self._options = _recognizer_options(option)
+        self._sender = f"asr.{option.provider or 'local'}"
+        self._services = services
+        self._report = report
+        self._first = 0  # index of the running recognizer's first utterance
+        self._next = 0
+        self._told = False
+
+    async def listen(self, blocks: AudioBlocks) -> None:
+        """Until the audio ends, or nothing more is to be hoped for."""
+        pause = FIRST_PAUSE
+        while True:
+            heard = self._next
+            try:
+                await self._recognize(blocks)
+            except SpeechError as problem:
+                if not self._told:
+                    self._report(ListeningFailed(self._sender, str(problem), problem.code))
+                if not problem.passing:
+                    return
+            else:
+                return  # the audio has ended
+            if self._next > heard:
+                pause = FIRST_PAUSE
+            # It failed again without a word in between: that is the same failure.
+            self._told = self._next == heard
+            await trio.sleep(pause)
+            pause = min(2 * pause, LONGEST_PAUSE)
+
+    async def _recognize(self, blocks: AudioBlocks) -> None:
+        recognizer = make_recognizer(self._options, self._services.speech)
+        self._first = self._next
+        send, receive = trio.open_memory_channel[Transcript](PENDING_TRANSCRIPTS)
+        with sole_error():
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._forward, receive)
+                with send:
+                    await recognizer.recognize(blocks, send)
+
+    async def _forward(self, transcripts: trio.MemoryReceiveChannel[Transcript]) -> None:
+        async for transcript in transcripts:
+            index = self._first + transcript.index
+            self._next = index + 1
+            self._told = False
+            self._report(Heard(attrs.evolve(transcript, index=index)))
 
 
 def _recognizer_options(option: TranscriptionOption) -> RecognizerOptions:
