@@ -23,13 +23,13 @@ from rustpbx.speech.streaming import SentenceBySentence
 
 LOCAL = "local"
 
-BUILT_IN = {"voiceapi": "rustpbx.speech.voiceapi"}
+BUILT_IN = {"deepgram": "rustpbx.speech.deepgram", "voiceapi": "rustpbx.speech.voiceapi"}
 """The modules of the protocol's providers, each with a `recognizer` and a `synthesizer` that make them out of options.
 
 They are loaded when they are first asked for.
 """
 
-NOT_YET = frozenset({"aliyun", "deepgram", "tencent", "tencent_basic"})
+NOT_YET = frozenset({"aliyun", "tencent", "tencent_basic"})
 """Provider names of the protocol that this version does not speak to."""
 
 
