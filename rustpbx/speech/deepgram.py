@@ -43,6 +43,8 @@ LISTENING = {
 """What is asked of transcription unless `extra` says otherwise."""
 VOICE = "aura-2-thalia-en"
 """The voice where no speaker is named."""
+SLOWEST, FASTEST = 0.7, 1.5
+"""What it takes as speed."""
 PIECE = 0.1
 """Seconds of audio in a frame."""
 KEEP_ALIVE = 5.0
@@ -199,7 +201,7 @@ def _transcript(said: dict[str, Any]) -> str:
 
 @attrs.frozen
 class DeepgramSynthesizer:
-    """A `Synthesizer` (HTTP) and `StreamingSynthesizer` (WebSocket). Deepgram knows neither speed nor volume."""
+    """A `Synthesizer` (HTTP) and `StreamingSynthesizer` (WebSocket). Deepgram has no volume and no emotion."""
 
     reach: Reach
     endpoint: str | None
@@ -240,6 +242,8 @@ class DeepgramSynthesizer:
 
     def _query(self, voice: Voice) -> dict[str, str]:
         asked = {"model": voice.speaker or VOICE, "encoding": "linear16", "sample_rate": str(voice.rate)}
+        if voice.speed != 1.0:  # only some voices have it, and the others refuse it
+            asked["speed"] = f"{min(max(voice.speed, SLOWEST), FASTEST):g}"
         return {**asked, **self.extra}
 
 

@@ -149,6 +149,15 @@ async def test_a_text_is_asked_for_as_the_official_client_does() -> None:
     assert sum(chunk.pcm.size for chunk in chunks) == round(SPEECH * 12 * 16000)
 
 
+@pytest.mark.parametrize(("speed", "asked"), [(1.0, None), (1.25, "1.25"), (9.0, "1.5"), (0.1, "0.7")])
+async def test_speed_is_asked_for_within_the_range_of_the_service(speed: float, asked: str | None) -> None:
+    """A normal speed is not mentioned: voices that have none refuse the word."""
+    service = EmulatedDeepgram()
+    async with serving(service) as services:
+        await say(synthesizer(services), Utterance(text="Hello", rate=16000, speed=speed))
+    assert service.requests[0].query.get("speed") == asked
+
+
 async def speak(services: SpeechServices, *pieces: str, pause: float = 0.0) -> list[SpeechChunk]:
     """The audio of a text that comes in pieces."""
     send_text, texts_ = trio.open_memory_channel[str](0)
