@@ -225,7 +225,7 @@ async def reject_next(house: House) -> None:
 
 @pytest.mark.parametrize(
     ("callee", "why"),
-    [("", "callee is missing"), ("sip:phone@nowhere.test", "cannot be resolved"), ("tel:123", "cannot be called")],
+    [("", "callee is missing"), ("sip:x@nowhere.test", "cannot resolve nowhere.test"), ("tel:123", "cannot be called")],
 )
 async def test_a_call_that_cannot_be_placed_says_why(callee: str, why: str) -> None:
     """A mistake in the address is in the error's text, with no status, since nobody refused."""

@@ -15,6 +15,7 @@ from rustpbx.session.events import Event
 from rustpbx.session.options import SynthesisOption, TranscriptionOption
 from rustpbx.sip.events import Fact as SipFact
 from rustpbx.sip.events import IncomingCall, Wish
+from rustpbx.sip.uri import Uri
 from rustpbx.speech.base import Transcript
 
 # -- facts ----------------------------------------------------------------------------------------------------------
@@ -233,9 +234,9 @@ class Announce:
 
 @attrs.frozen
 class PrepareDial:
-    """Find the way to `host` and open a leg for it: `LegReady`, `LegUnusable` or `SetupFailed` comes back."""
+    """Find the way to `callee` and open a leg for it: `LegReady`, `LegUnusable` or `SetupFailed` comes back."""
 
-    host: str
+    callee: Uri
 
 
 @attrs.frozen

@@ -11,6 +11,7 @@ import re
 import attrs
 
 from rustpbx.errors import LocalError, RemoteError, one_line
+from rustpbx.sip.branch import first_attempt
 from rustpbx.sip.events import Credentials
 from rustpbx.sip.headers import quote, unquote
 from rustpbx.sip.message import Lines, Response
@@ -166,7 +167,7 @@ class DigestClient:
         best = self._best(_challenges(response, asking))
         if not best:
             raise LocalError("no challenge that these credentials can answer")
-        before = self._tries.setdefault(response.via.branch or "", [])
+        before = self._tries.setdefault(first_attempt(response.via.branch or ""), [])
         for realm, challenge in best.items():
             key = (answering, realm)
             if (key in before and not challenge.stale) or len(before) >= _MOST_CHALLENGES:
@@ -180,7 +181,7 @@ class DigestClient:
 
     def retried(self, challenged: str, again: str) -> None:
         """The request with the branch `challenged` is sent once more, with the branch `again`."""
-        self._tries[again] = self._tries.pop(challenged, [])
+        self._tries[first_attempt(again)] = self._tries.pop(first_attempt(challenged), [])
 
     def _best(self, challenges: list[Challenge]) -> dict[str, Challenge]:
         """The strongest challenge of each realm that is ours; credentials without a realm are bound to the first."""

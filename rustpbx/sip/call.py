@@ -343,7 +343,7 @@ class Call:
         dialog = self.leg.dialog
         if isinstance(outcome, Heard) and 200 <= status < 300 and dialog is not None:
             dialog.refresh(outcome.response, outcome.source)
-            self.leg.acknowledge(request, dialog)
+            self.leg.acknowledge(request, dialog, now)
         self.offers.heard(request, outcome, now)
         self._check_lost(status, "re-INVITE", now)
 

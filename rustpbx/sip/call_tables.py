@@ -64,6 +64,7 @@ class CallAction(Enum):
     RESEND_ACK = auto()
     END_FORK = auto()
     SEND_CANCEL = auto()
+    STAY = auto()
     SEND_TRYING = auto()
     SEND_PROVISIONAL = auto()
     SEND_SUCCESS = auto()
@@ -96,8 +97,8 @@ def _call_table() -> Table[CallState, CallTrigger, CallAction]:
         (s.CALLING, t.CHALLENGE): Step(s.CALLING, (a.AUTHORIZE,)),
         (s.CALLING, t.SUCCESS): Step(s.CONFIRMED, (a.CONFIRM, a.REPORT_ANSWERED)),
         (s.CALLING, t.FAILURE): Step(s.ENDED, (a.CLOSE, a.REPORT_REFUSED)),
-        (s.CALLING, t.HANG_UP): Step(s.GIVING_UP),
-        (s.CALLING, t.RING_LIMIT): Step(s.GIVING_UP, (a.REPORT_NO_ANSWER,)),
+        (s.CALLING, t.HANG_UP): Step(s.GIVING_UP, (a.STAY,)),
+        (s.CALLING, t.RING_LIMIT): Step(s.GIVING_UP, (a.REPORT_NO_ANSWER, a.STAY)),
         (s.PROCEEDING, t.TRYING): Step(s.PROCEEDING),
         (s.PROCEEDING, t.PROVISIONAL): Step(s.PROCEEDING, (a.REPORT_PROGRESS,)),
         (s.PROCEEDING, t.CHALLENGE): Step(s.CALLING, (a.AUTHORIZE,)),
@@ -146,8 +147,10 @@ def _call_table() -> Table[CallState, CallTrigger, CallAction]:
         (s.ENDING, t.BYE_ANSWERED): Step(s.ENDED, (a.CLOSE,)),
         (s.ENDING, t.LINGER): Step(s.TERMINATED, (a.CLOSE, a.FORGET)),
         (s.ENDED, t.LINGER): Step(s.TERMINATED, (a.FORGET,)),
+        # Another server, which had been silent too long, has answered a call that had failed meanwhile.
+        (s.ENDED, t.SUCCESS): Step(s.ENDING, (a.CONFIRM, a.SEND_BYE)),
         # A bug of ours ends the call as a hang-up would; requests of the peer's that it left unanswered have got 500.
-        (s.CALLING, t.FAULT): Step(s.GIVING_UP, (a.REPORT_LOST,)),
+        (s.CALLING, t.FAULT): Step(s.GIVING_UP, (a.REPORT_LOST, a.STAY)),
         (s.PROCEEDING, t.FAULT): Step(s.CANCELLING, (a.SEND_CANCEL, a.REPORT_LOST)),
         (s.INCOMING, t.FAULT): Step(s.ENDED, (a.CLOSE, a.REPORT_LOST)),
         (s.ANSWERED, t.FAULT): Step(s.HANGING_UP, (a.REPORT_LOST,)),

@@ -6,9 +6,9 @@ import ipaddress
 
 import attrs
 
-from rustpbx.sip.hop import Hop, Transport, is_literal, uri_hop
+from rustpbx.sip.hop import Hop, Target, Transport, hop_uri, is_literal, uri_hop
 from rustpbx.sip.message import CSeq, Lines, NameAddr, Request, Response, Via
-from rustpbx.sip.uri import NO_PARAMS, Uri
+from rustpbx.sip.uri import Uri
 
 DialogKey = tuple[str, str, str]
 """Call-ID, our tag, the peer's tag."""
@@ -60,11 +60,6 @@ def _is_elsewhere(hop: Hop, peer: Hop) -> bool:
     return (is_private(host) and host != peer.address[0]) or host.lower().endswith(".invalid")
 
 
-def _hop_uri(hop: Hop) -> Uri:
-    params = NO_PARAMS if hop.transport is Transport.UDP else NO_PARAMS.set("transport", hop.transport.param)
-    return Uri("sip", None, None, *hop.address, params)
-
-
 @attrs.define(kw_only=True)
 class Dialog:
     """One side of a dialog. `local` and `remote` carry their tags; `peer` is where its messages last came from."""
@@ -99,7 +94,7 @@ class Dialog:
             call_id=request.call_id,
             local=request.to.tagged(tag),
             remote=request.from_,
-            remote_target=request.contacts[0].uri if request.contacts else _hop_uri(peer),
+            remote_target=request.contacts[0].uri if request.contacts else hop_uri(peer),
             route_set=request.record_routes,
             local_seq=0,
             remote_seq=request.cseq.number,
@@ -117,7 +112,7 @@ class Dialog:
         return dialog_id(*self.key)
 
     @property
-    def destination(self) -> Hop:
+    def destination(self) -> Target:
         """Where our next request goes: the first route, else the target; over the peer's connection if it leads there.
 
         A target with a private address that is not where the peer's messages come from is behind a NAT: then the
@@ -129,8 +124,8 @@ class Dialog:
         hop = uri_hop(uri)
         if not self.route_set and _is_elsewhere(hop, peer):
             return peer
-        if not is_literal(uri.host):
-            return hop
+        if not is_literal(uri.host) or "maddr" in uri.params:
+            return uri
         if hop.transport.secure and peer.domain:  # who has only a number must prove the name that we asked for
             hop = attrs.evolve(hop, domain=peer.domain)
         same = hop.transport is peer.transport and uri.host == peer.address[0]

@@ -23,6 +23,7 @@ from rustpbx.sip.events import (
     Effect,
     Garbled,
     Input,
+    Located,
     Received,
     Send,
     SendInvite,
@@ -106,6 +107,8 @@ class Endpoint:
                 self._receive(what, now)
             case Garbled(error=error, source=source):
                 self._malformed(error, source)
+            case Located():
+                self._layer.located(what, now)
             case Undeliverable():
                 self._layer.undeliverable(what, now)
             case SendInvite():

@@ -14,7 +14,7 @@ import attrs
 
 from rustpbx.core import Address
 from rustpbx.errors import RemoteError
-from rustpbx.sip.hop import Hop
+from rustpbx.sip.hop import Hop, Target
 from rustpbx.sip.message import Lines, NameAddr
 from rustpbx.sip.uri import Uri
 
@@ -47,6 +47,15 @@ class Undeliverable:
 
 
 @attrs.frozen
+class Located:
+    """The servers for the target of a `Locate`, the best first; none where there are none, and why."""
+
+    key: str
+    hops: tuple[Hop, ...]
+    problem: str = ""
+
+
+@attrs.frozen
 class Credentials:
     """Digest credentials; an empty `realm` answers any one realm (the first that challenges)."""
 
@@ -57,7 +66,7 @@ class Credentials:
 
 @attrs.frozen(kw_only=True)
 class SendInvite:
-    """Place a call. `destination` is where the INVITE goes first; None means what the callee URI names."""
+    """Place a call. `destination` is where the INVITE goes; None means what the callee URI names."""
 
     leg: str
     caller: NameAddr
@@ -67,7 +76,7 @@ class SendInvite:
     credentials: Credentials | None = None
     contact: Uri | None = None
     headers: Lines = ()
-    destination: Hop | None = None
+    destination: Target | None = None
 
 
 @attrs.frozen
@@ -140,18 +149,26 @@ class SendDigit:
 
 
 Wish = SendInvite | Ring | Answer | Refuse | HangUp | AcceptOffer | RefuseOffer | SendOffer | SendDigit
-Input = Received | Garbled | Undeliverable | Wish
+Input = Received | Garbled | Undeliverable | Located | Wish
 
 # -- effects --------------------------------------------------------------------------------------------------------
 
 
 @attrs.frozen
 class Send:
-    """Send a message. The host may be a name; `branch` is for `Undeliverable` ("" for responses)."""
+    """Send a message. The host is an IP literal; `branch` is for `Undeliverable` ("" for responses)."""
 
     data: bytes
     destination: Hop
     branch: str = ""
+
+
+@attrs.frozen
+class Locate:
+    """Find the servers for a target (`rustpbx.sip.locate`); `Located` with the same key comes back."""
+
+    key: str
+    target: Uri
 
 
 @attrs.frozen(kw_only=True)
@@ -293,4 +310,4 @@ class Alias:
     port: int
 
 
-Effect = Send | Emit | Alias
+Effect = Send | Emit | Locate | Alias

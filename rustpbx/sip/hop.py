@@ -8,7 +8,7 @@ from enum import StrEnum
 import attrs
 
 from rustpbx.core import Address, address_text
-from rustpbx.sip.uri import Uri
+from rustpbx.sip.uri import NO_PARAMS, Uri
 
 
 class Transport(StrEnum):
@@ -67,6 +67,10 @@ class Hop:
         return f"{self.transport.lower()}:{address_text(self.address)}"
 
 
+Target = Hop | Uri
+"""Where a request goes: to this very server, or to one of those that its Request-URI or topmost route means."""
+
+
 def is_literal(host: str) -> bool:
     """True for an IPv4 or IPv6 literal."""
     try:
@@ -90,3 +94,9 @@ def uri_hop(uri: Uri) -> Hop:
     transport = uri_transport(uri) or Transport.UDP
     address = uri.host, uri.port or transport.default_port
     return Hop(transport, address, domain=uri.host if transport.secure else "")
+
+
+def hop_uri(hop: Hop) -> Uri:
+    """A URI that means this server."""
+    params = NO_PARAMS if hop.transport is Transport.UDP else NO_PARAMS.set("transport", hop.transport.param)
+    return Uri("sip", None, None, *hop.address, params)

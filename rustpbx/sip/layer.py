@@ -18,11 +18,15 @@ import attrs
 from rustpbx.core import Deadline, Tick
 from rustpbx.journal import Journal
 from rustpbx.sip.addressing import addressed
+from rustpbx.sip.branch import COOKIE
+from rustpbx.sip.delivery import Acknowledgement, Delivery, Owner
 from rustpbx.sip.dialog import DialogKey
 from rustpbx.sip.encoder import encode_message
-from rustpbx.sip.events import Alias, Effect, Emit, Fact, Send, Undeliverable
-from rustpbx.sip.hop import Hop, Transport
+from rustpbx.sip.events import Alias, Effect, Emit, Fact, Locate, Located, Send, Undeliverable
+from rustpbx.sip.hop import Hop, Target, Transport, hop_uri, is_literal
+from rustpbx.sip.locate import Unlocated, locate
 from rustpbx.sip.message import REASONS, CSeq, Lines, NameAddr, Request, Response, Via
+from rustpbx.sip.outages import Outages
 from rustpbx.sip.schedule import Schedule
 from rustpbx.sip.tables import InviteServer
 from rustpbx.sip.timing import Timing
@@ -33,14 +37,11 @@ from rustpbx.sip.transaction import (
     ClientTransaction,
     Failed,
     Heard,
-    Outcome,
     ServerTransaction,
 )
 from rustpbx.sip.uri import Params
 
 log = Journal(__name__)
-
-COOKIE = "z9hG4bK"
 
 
 @attrs.frozen(kw_only=True)
@@ -66,12 +67,17 @@ class EndpointConfig:
         """Where we listen for this transport; None if we do not."""
         return self.port if transport is Transport.UDP else self.ports.get(transport)
 
+    @property
+    def spoken(self) -> tuple[Transport, ...]:
+        """The transports to choose among where a target names none, the one we like best first (RFC 3263 4.1)."""
+        return tuple(t for t in (Transport.UDP, Transport.TCP, Transport.TLS) if self.port_of(t) is not None)
 
-class Owner(Protocol):
-    """Who is told what became of a request of ours."""
 
-    def outcome(self, request: Request, outcome: Outcome, now: float) -> None:
-        """A response, a timeout or a transport failure."""
+class Seeker(Protocol):
+    """Who waits for the servers of a target."""
+
+    def located(self, found: tuple[Hop, ...] | Unlocated, now: float) -> None:
+        """They are known, or there are none."""
         ...
 
 
@@ -84,7 +90,7 @@ class _Client:
     layer: TransactionLayer
     key: str
     transaction: ClientTransaction
-    owner: Owner | None
+    delivery: Delivery | None
 
     def deadline(self) -> Deadline:
         return self.transaction.deadline()
@@ -160,7 +166,9 @@ class TransactionLayer:
         self.config = config
         self.counters: Counter[str] = Counter()
         self.schedule = Schedule()
+        self.outages = Outages()
         self._rng = rng
+        self._seekers: dict[str, Seeker] = {}
         self._clients: dict[str, _Client] = {}
         self._servers: dict[ServerKey, _Server] = {}
         self._merged: dict[MergeKey, ServerKey] = {}
@@ -176,7 +184,7 @@ class TransactionLayer:
     @property
     def unanswered(self) -> int:
         """How many of our requests still wait for a final response."""
-        return sum(entry.transaction.waiting for entry in self._clients.values())
+        return sum(entry.transaction.waiting for entry in self._clients.values()) + len(self._seekers)
 
     @property
     def waiting_ack(self) -> int:
@@ -230,19 +238,64 @@ class TransactionLayer:
     # -- our requests -------------------------------------------------------------------------------------------------
 
     def start(
-        self, request: Request, destination: Hop, owner: Owner | None, now: float, *, call: str = ""
+        self,
+        request: Request,
+        target: Target,
+        owner: Owner | None,
+        now: float,
+        *,
+        call: str = "",
+        prefer: Hop | None = None,
+    ) -> Delivery:
+        """Send a request of ours; its outcomes go to `owner`. `call` and `prefer` are as in `Delivery`.
+
+        Raises LocalError, with nothing sent, if it cannot be written as SIP.
+        """
+        delivery = Delivery(self, request, target, owner, call=call, prefer=prefer)
+        delivery.begin(now)
+        return delivery
+
+    def acknowledge(self, ack: Request, target: Target, now: float, prefer: Hop | None = None) -> Acknowledgement:
+        """Send the ACK of a 2xx."""
+        acknowledgement = Acknowledgement(self, ack, target, prefer)
+        acknowledgement.begin(now)
+        return acknowledgement
+
+    def known_hops(self, target: Target) -> tuple[Hop, ...] | None:
+        """The servers for a target if that needs no DNS; else they must be asked for (`seek`)."""
+        if isinstance(target, Hop):
+            return (target,) if is_literal(target.address[0]) else None
+        search = locate(target, self.config.spoken, self._rng)
+        try:
+            next(search)
+        except StopIteration as end:
+            return end.value if isinstance(end.value, tuple) else None
+        return None
+
+    def seek(self, key: str, target: Target, seeker: Seeker) -> None:
+        """Let the servers for a target be found."""
+        self._seekers[key] = seeker
+        self._effects.append(Locate(key, hop_uri(target) if isinstance(target, Hop) else target))
+
+    def located(self, what: Located, now: float) -> None:
+        """The servers that somebody waits for are known."""
+        seeker = self._seekers.pop(what.key, None)
+        if seeker is not None:
+            seeker.located(what.hops or Unlocated(what.problem), now)
+
+    def open_client(
+        self, request: Request, hop: Hop, delivery: Delivery | None, now: float, *, call: str = ""
     ) -> ClientTransaction:
-        """Send a request of ours; its outcomes go to `owner`. `call` is for the log."""
-        request = self.addressed(request, destination)
-        transaction = ClientTransaction(request, destination, self.config.timing, call=call)
+        """Begin the transaction of a request with one server."""
+        transaction = ClientTransaction(self.addressed(request, hop), hop, self.config.timing, call=call)
         key = _client_key(transaction.branch, request.method)
-        entry = _Client(self, key, transaction, owner)
+        entry = _Client(self, key, transaction, delivery)
         self._clients[key] = entry
         self._run_client(entry, transaction.start(now), now)
         return transaction
 
-    def cancel(self, invite: ClientTransaction, lines: Lines, now: float) -> None:
-        """Send CANCEL for an INVITE that had a provisional response (section 9.1)."""
+    def send_cancel(self, invite: ClientTransaction, lines: Lines, now: float) -> None:
+        """Send CANCEL for an INVITE that had a provisional response (section 9.1), to the very hop of the INVITE."""
         request = invite.request
         cancel = Request(
             method="CANCEL",
@@ -255,10 +308,20 @@ class TransactionLayer:
             cseq=CSeq(request.cseq.number, "CANCEL"),
             lines=lines,
         )
-        self.start(cancel, invite.destination, None, now, call=invite.call)
+        self.open_client(cancel, invite.destination, None, now, call=invite.call)
         entry = self._clients.get(invite.branch)
         if entry is not None:
             self.feed_client(entry, Cancelled(), now)
+
+    def abandon(self, transaction: ClientTransaction, now: float) -> None:
+        """Send no more copies to a server that is silent. An INVITE that it takes after all is still heard of."""
+        entry = self._clients.get(_client_key(transaction.branch, transaction.request.method))
+        if entry is None:
+            return
+        if transaction.request.method == "INVITE":
+            self.feed_client(entry, Cancelled(), now)
+        else:
+            self._forget_client(entry)
 
     def hear(self, heard: Heard, now: float) -> bool:
         """Take a response; False if no transaction of ours asked for it."""
@@ -289,13 +352,16 @@ class TransactionLayer:
     def _run_client(self, entry: _Client, effects: list[ClientEffect], now: float) -> None:
         if entry.transaction.done:
             self._forget_client(entry)
-        elif entry.key in self._clients:
+        gone = entry.key not in self._clients
+        if not gone:
             self.schedule.book(entry.key, entry)
         for effect in effects:
             if isinstance(effect, Send):
                 self.send(effect)
-            elif entry.owner is not None:
-                entry.owner.outcome(entry.transaction.request, effect, now)
+            elif entry.delivery is not None:
+                entry.delivery.outcome(entry.transaction.request, effect, now)
+        if gone and entry.delivery is not None:
+            entry.delivery.forgotten(entry.transaction, now)
 
     def _forget_client(self, entry: _Client) -> None:
         if self._clients.pop(entry.key, None) is not None:

@@ -6,12 +6,12 @@ import attrs
 
 from rustpbx.errors import LocalError
 from rustpbx.sip.auth import DigestClient
+from rustpbx.sip.delivery import Acknowledgement, Delivery, Owner
 from rustpbx.sip.dialog import Dialog
-from rustpbx.sip.encoder import encode_message
-from rustpbx.sip.events import ENDINGS, Fact, Send
-from rustpbx.sip.layer import Owner, TransactionLayer
+from rustpbx.sip.events import ENDINGS, Fact
+from rustpbx.sip.layer import TransactionLayer
 from rustpbx.sip.message import Lines, NameAddr, Request, Response
-from rustpbx.sip.transaction import AckWait, ClientTransaction, ServerTransaction
+from rustpbx.sip.transaction import AckWait, ServerTransaction
 
 ALLOWED = ("INVITE", "ACK", "CANCEL", "BYE", "OPTIONS", "INFO", "UPDATE")
 ALLOW: tuple[str, str] = ("Allow", ", ".join(ALLOWED))
@@ -47,7 +47,7 @@ class Leg:
         lines: Lines = (),
         body: bytes = b"",
         instead_of: Request | None = None,
-    ) -> ClientTransaction | None:
+    ) -> Delivery | None:
         """Send a request within the dialog, perhaps `instead_of` a challenged one; None if there is no dialog."""
         dialog = self.dialog
         if dialog is None:
@@ -59,7 +59,8 @@ class Leg:
             lines=(("User-Agent", self.layer.config.user_agent), *lines),
             body=body,
         )
-        return self.layer.start(self.authorized(request, instead_of), dialog.destination, owner, now, call=self.name)
+        request = self.authorized(request, instead_of)
+        return self.layer.start(request, dialog.destination, owner, now, call=self.name, prefer=dialog.peer)
 
     def challenged(self, response: Response) -> bool:
         """Take a 401 or 407; True if the request should be sent again with credentials (22.2, 22.3)."""
@@ -81,23 +82,18 @@ class Leg:
         lines = self.digest.authorization(request.method, str(request.uri), request.body, cnonce)
         return attrs.evolve(request, lines=request.lines + lines)
 
-    def again(self, request: Request, owner: Owner, now: float) -> ClientTransaction | None:
+    def again(self, request: Request, owner: Owner, now: float) -> Delivery | None:
         """Send a challenged in-dialog request again, with credentials and the next CSeq (22.2)."""
         contact, lines = bool(request.contacts), plain_lines(request)
         return self.request(
             request.method, owner, now, contact=contact, lines=lines, body=request.body, instead_of=request
         )
 
-    def acknowledge(self, invite: Request, dialog: Dialog) -> Send:
+    def acknowledge(self, invite: Request, dialog: Dialog, now: float) -> Acknowledgement:
         """Send the ACK of a 2xx to `invite`, with its credentials (13.2.2.4); kept by the caller for copies."""
         lines = tuple(line for line in invite.lines if line[0] in {"Authorization", "Proxy-Authorization"})
-        hop = dialog.destination
-        ack = self.layer.addressed(
-            dialog.ack(invite.cseq.number, self.layer.new_via(self.local_host), lines=lines), hop
-        )
-        send = Send(encode_message(ack), hop, ack.via.branch or "")
-        self.layer.send(send)
-        return send
+        ack = dialog.ack(invite.cseq.number, self.layer.new_via(self.local_host), lines=lines)
+        return self.layer.acknowledge(ack, dialog.destination, now, prefer=dialog.peer)
 
     def accept(self, transaction: ServerTransaction, body: bytes, lines: Lines, now: float) -> None:
         """Answer an INVITE with 200, resent until its ACK (13.3.1.4)."""

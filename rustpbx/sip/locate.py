@@ -6,7 +6,6 @@ no DNS (an IP literal) returns at once. Section numbers are RFC 3263's.
 
 from __future__ import annotations
 
-import ipaddress
 import random
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from itertools import groupby
@@ -15,7 +14,7 @@ from types import MappingProxyType
 import attrs
 
 from rustpbx.shell.records import Kind, Naptr, Record, Srv
-from rustpbx.sip.hop import Hop, Transport
+from rustpbx.sip.hop import Hop, Transport, is_literal
 from rustpbx.sip.message import Via
 from rustpbx.sip.uri import Uri
 
@@ -65,33 +64,28 @@ Answers = tuple[tuple[Record, ...], ...]
 Search = Generator[tuple[Question, ...], Answers, tuple[Hop, ...] | Unlocated]
 
 
-def is_literal(host: str) -> bool:
-    """True for an IPv4 or IPv6 literal."""
-    try:
-        ipaddress.ip_address(host)
-    except ValueError:
-        return False
-    return True
-
-
 def locate(
     uri: Uri, spoken: Sequence[Transport], rng: random.Random, fits: Callable[[str], bool] = lambda _: True
 ) -> Search:
     """The hops for a request to `uri`: the Request-URI, or the topmost loose route (section 4).
 
-    `spoken` are the transports that we have, the one we like best first. `fits` says whether we can send to an IP
-    literal (its family); `rng` draws among SRV records of equal priority.
+    `spoken` are the transports to choose among where the URI names none, the one we like best first. `fits` says
+    whether we can send to an IP literal (its family); `rng` draws among SRV records of equal priority.
     """
     target = uri.params.get("maddr") or uri.host
     if uri.scheme not in {"sip", "sips"} or not target:
         return Unlocated(f"no server is named by {uri.scheme}:")
     wanted = _wanted(uri)
-    allowed = [transport for transport in spoken if uri.scheme == "sip" or transport.secure]
     if wanted is not None:
-        allowed = [transport for transport in allowed if transport.value == wanted]
+        named = Transport.of(wanted)
+        allowed = [] if named is None else [named]
+    elif uri.scheme == "sips":
+        allowed = [transport for transport in spoken if transport.secure] or [Transport.TLS]
+    else:
+        allowed = list(spoken)
     if not allowed:
-        return Unlocated(f"{target} is to be reached by {wanted or 'TLS'}, which we do not speak")
-    search = _Search(target, allowed, rng, fits)
+        return Unlocated(f"{target} is to be reached by {wanted or 'any transport'}, which we do not speak")
+    search = _Search(target, allowed, rng, fits, domain=uri.host)
     transport = _usual(uri, allowed)
     if is_literal(target) or uri.port is not None:
         return (yield from search.hosts(transport, [(target, uri.port or transport.default_port)]))
@@ -108,7 +102,7 @@ def locate_sent_by(via: Via, rng: random.Random, fits: Callable[[str], bool] = l
     transport = Transport.of(via.transport)
     if transport is None:
         return Unlocated(f"we do not speak {via.transport}")
-    search = _Search(via.host, [transport], rng, fits)
+    search = _Search(via.host, [transport], rng, fits, domain=via.host)
     if not is_literal(via.host) and via.port is None:
         found = yield from search.servers([_service(transport, via.host)])
         if found is not None:
@@ -134,15 +128,22 @@ def order_servers(records: Iterable[Srv], rng: random.Random) -> list[Srv]:
 
 
 class _Search:
-    """The steps that ask; each is a generator of questions."""
+    """The steps that ask; each is a generator of questions. `domain` is what a certificate must be for (RFC 5922 4)."""
 
     def __init__(
-        self, target: str, transports: Sequence[Transport], rng: random.Random, fits: Callable[[str], bool]
+        self,
+        target: str,
+        transports: Sequence[Transport],
+        rng: random.Random,
+        fits: Callable[[str], bool],
+        *,
+        domain: str,
     ) -> None:
         self._target = target
         self._transports = transports
         self._rng = rng
         self._fits = fits
+        self._domain = domain
 
     def services(self) -> Generator[tuple[Question, ...], Answers, list[_Service]]:
         """The services of the target by its NAPTR records, else one for each transport that we speak (4.1)."""
@@ -191,7 +192,7 @@ class _Search:
             name: [r for r in records if isinstance(r, str)] for name, records in zip(names, answers, strict=True)
         }
         hops = [
-            Hop(transport, (address, port))
+            Hop(transport, (address, port), domain=self._domain if transport.secure else "")
             for host, port in places
             for address in addresses.get(host, [host])
             if self._fits(address)

@@ -5,12 +5,12 @@ from __future__ import annotations
 from rustpbx.core import Deadline
 from rustpbx.errors import IllegalStepError
 from rustpbx.machine import Machine
+from rustpbx.sip.delivery import Delivery, Owner
 from rustpbx.sip.events import AcceptOffer, OfferAnswered, OfferReceived, OfferRefused, RefuseOffer, SendOffer
-from rustpbx.sip.layer import Owner
 from rustpbx.sip.leg import ALLOW, SDP, Leg
 from rustpbx.sip.message import Request
-from rustpbx.sip.tables import OFFER, InviteClient, OfferAction, OfferState, OfferTrigger
-from rustpbx.sip.transaction import ClientTransaction, Failed, Heard, Outcome, ServerTransaction
+from rustpbx.sip.tables import OFFER, OfferAction, OfferState, OfferTrigger
+from rustpbx.sip.transaction import Failed, Heard, Outcome, ServerTransaction
 from rustpbx.sip.wording import cause as cause_words
 
 OfferWish = SendOffer | AcceptOffer | RefuseOffer
@@ -24,7 +24,7 @@ class Offers:
         self._leg = leg
         self._owner = owner
         self._pending: ServerTransaction | None = None  # the peer's re-INVITE or UPDATE that waits for the session
-        self._ours: ClientTransaction | None = None
+        self._ours: Delivery | None = None
         self._machine = Machine[OfferState, OfferTrigger, OfferAction](
             OFFER, self._duration, call=leg.name, words=cause_words
         )
@@ -128,9 +128,8 @@ class Offers:
             self._ours = self._leg.again(self._ours.request, self._owner, now)
 
     def _cancel(self, now: float) -> None:
-        # Not before a provisional response (9.1); without one timer B ends the wait.
-        if self._ours is not None and self._ours.state is InviteClient.PROCEEDING:
-            self._leg.layer.cancel(self._ours, (), now)
+        if self._ours is not None:
+            self._ours.cancel((), now)
 
     def _report_offer(self, cause: Cause) -> None:
         if isinstance(cause, ServerTransaction):

@@ -1,4 +1,4 @@
-"""The machines of SIP as data, in one place; two modules write them.
+"""The machines of SIP as data, in one place; three modules write them.
 
 Read each row as: in this state, on this trigger, go there and do that. Section numbers are RFC 3261's unless
 another RFC is named.
@@ -14,6 +14,7 @@ from rustpbx.sip.call_tables import (
     OfferState,
     OfferTrigger,
 )
+from rustpbx.sip.delivery_tables import DELIVERY, DeliveryAction, DeliveryState, DeliveryTrigger
 from rustpbx.sip.transaction_tables import (
     INVITE_CLIENT,
     INVITE_SERVER,
@@ -35,6 +36,7 @@ from rustpbx.sip.transaction_tables import (
 
 __all__ = [
     "CALL",
+    "DELIVERY",
     "INVITE_CLIENT",
     "INVITE_SERVER",
     "OFFER",
@@ -46,6 +48,9 @@ __all__ = [
     "CallTrigger",
     "ClientAction",
     "ClientTrigger",
+    "DeliveryAction",
+    "DeliveryState",
+    "DeliveryTrigger",
     "InviteClient",
     "InviteServer",
     "OfferAction",

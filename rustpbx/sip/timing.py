@@ -19,6 +19,11 @@ class Timing:
     `ring_limit` is how long our INVITE may ring before it is cancelled, `answer_limit` how long an incoming one may
     wait for our own side.
 
+    `hop_limit` is how long a server may be silent before the next one is asked (RFC 3263 4.3: a timeout, which RFC 3261
+    makes 64*T1; callers do not wait half a minute): four copies by UDP, and T1 for the answer to the last. The last
+    server has all of 64*T1. `locate_limit` is how long DNS may take. A server that failed is tried last for `hop_rest`
+    seconds, one that said so by Retry-After for as long as that says, at most `longest_rest`.
+
     On a reliable transport nothing is resent and nothing lingers for stray copies; the same tables run with
     these other durations.
     """
@@ -29,6 +34,10 @@ class Timing:
     reliable: bool = False
     ring_limit: float = 180.0
     answer_limit: float = 600.0
+    hop_limit: float = 4.0
+    locate_limit: float = 15.0
+    hop_rest: float = 30.0
+    longest_rest: float = 300.0
 
     def over(self, transport: Transport) -> Timing:
         """The same, as this transport has it."""

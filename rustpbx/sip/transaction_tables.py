@@ -39,7 +39,10 @@ class ClientAction(Enum):
 
 
 class InviteClient(Enum):
-    """States of an INVITE client transaction. CANCELLING is PROCEEDING after our CANCEL went out."""
+    """States of an INVITE client transaction.
+
+    CANCELLING is PROCEEDING after our CANCEL went out, and CALLING of a server that we do without (RFC 3263 4.3).
+    """
 
     CALLING = auto()
     PROCEEDING = auto()
@@ -60,6 +63,8 @@ INVITE_CLIENT = Table[InviteClient, ClientTrigger, ClientAction](
         (InviteClient.CALLING, ClientTrigger.UNDELIVERABLE): Step(
             InviteClient.TERMINATED, (ClientAction.REPORT_UNDELIVERABLE,)
         ),
+        # No more copies; what the server answers after all is passed up, and its first word answered by CANCEL.
+        (InviteClient.CALLING, ClientTrigger.CANCEL): Step(InviteClient.CANCELLING),
         (InviteClient.CALLING, ClientTrigger.PROVISIONAL): Step(InviteClient.PROCEEDING, (ClientAction.PASS_UP,)),
         (InviteClient.CALLING, ClientTrigger.SUCCESS): Step(InviteClient.ACCEPTED, (ClientAction.PASS_UP,)),
         (InviteClient.CALLING, ClientTrigger.FAILURE): Step(

@@ -9,14 +9,15 @@ import attrs
 from rustpbx.sip.addressing import our_contact
 from rustpbx.sip.auth import DigestClient
 from rustpbx.sip.call import Action, Call, Cause, Directory
+from rustpbx.sip.delivery import Acknowledgement, Delivery
 from rustpbx.sip.dialog import Dialog
-from rustpbx.sip.events import CallAnswered, CallProgress, CallRefused, Send, SendInvite
-from rustpbx.sip.hop import Hop, uri_hop
+from rustpbx.sip.events import CallAnswered, CallProgress, CallRefused, SendInvite
+from rustpbx.sip.hop import Hop, Target, uri_hop
 from rustpbx.sip.layer import TransactionLayer
 from rustpbx.sip.leg import ALLOW, SDP, Leg
 from rustpbx.sip.message import CSeq, NameAddr, Request, Response
 from rustpbx.sip.tables import CallAction, CallTrigger, OfferTrigger
-from rustpbx.sip.transaction import ClientTransaction, Failed, Heard, Outcome, ServerTransaction
+from rustpbx.sip.transaction import Failed, Heard, Outcome, ServerTransaction
 
 MOST_FORKS = 16
 """Branches of a forked call that are followed; answers of further ones are left to time out."""
@@ -48,17 +49,18 @@ class UacCall(Call):
     """A call that we placed. Until its 2xx it may have an early dialog for each fork."""
 
     def __init__(self, wish: SendInvite, layer: TransactionLayer, directory: Directory) -> None:
-        destination = wish.destination or uri_hop(wish.callee)
-        contact = NameAddr(wish.contact) if wish.contact else _contact(wish, layer, destination)
+        target = wish.destination or wish.callee
+        likely = target if isinstance(target, Hop) else uri_hop(target)  # the Contact follows where it really goes
+        contact = NameAddr(wish.contact) if wish.contact else _contact(wish, layer, likely)
         digest = DigestClient(wish.credentials) if wish.credentials and wish.credentials.username else None
         leg = Leg(name=wish.leg, layer=layer, local_host=wish.local_host, contact=contact, digest=digest)
         super().__init__(leg, directory)
         self._invite = make_invite(wish, layer, contact)
-        self._destination = destination
+        self._target: Target = target
         self._plain = self._invite.lines
-        self._transaction: ClientTransaction | None = None
+        self._delivery: Delivery | None = None
         self._early: dict[str, Dialog] = {}
-        self._acks: dict[str, Send] = {}
+        self._acks: dict[str, Acknowledgement] = {}
         self._forks: dict[str, Leg] = {}
 
     @property
@@ -79,6 +81,7 @@ class UacCall(Call):
             CallAction.RESEND_ACK: self._resend_ack,
             CallAction.END_FORK: self._end_fork,
             CallAction.SEND_CANCEL: self._send_cancel,
+            CallAction.STAY: self._stay,
             CallAction.REPORT_PROGRESS: self._report_progress,
             CallAction.REPORT_ANSWERED: self._report_answered,
             CallAction.REPORT_REFUSED: self._report_refused,
@@ -115,7 +118,7 @@ class UacCall(Call):
         self._start_invite(now)
 
     def _start_invite(self, now: float) -> None:
-        self._transaction = self._layer.start(self._invite, self._destination, self, now, call=self.leg.name)
+        self._delivery = self._layer.start(self._invite, self._target, self, now, call=self.leg.name)
 
     def _authorize(self, _cause: Cause, now: float) -> None:
         """The same INVITE with credentials, as a new transaction with the next CSeq (22.2)."""
@@ -142,12 +145,12 @@ class UacCall(Call):
         self._early.clear()
         self.leg.dialog = dialog
         self._enter_dialog(dialog)
-        self._acks[cause.response.to.tag or ""] = self.leg.acknowledge(self._invite, dialog)
+        self._acks[cause.response.to.tag or ""] = self.leg.acknowledge(self._invite, dialog, now)
         self.offers.step(OfferTrigger.ESTABLISHED, None, now)
 
     def _resend_ack(self, cause: Cause, _now: float) -> None:
         if isinstance(cause, Heard):
-            self._layer.send(self._acks[cause.response.to.tag or ""])
+            self._acks[cause.response.to.tag or ""].again()
 
     def _end_fork(self, cause: Cause, now: float) -> None:
         """Another fork answered as well: acknowledge it and hang it up (13.2.2.4)."""
@@ -156,7 +159,7 @@ class UacCall(Call):
         tag = cause.response.to.tag or ""
         known = self._acks.get(tag)
         if known is not None:
-            self._layer.send(known)
+            known.again()
             return
         if len(self._acks) == MOST_FORKS:
             self._layer.counters["forks_ignored"] += 1
@@ -164,7 +167,7 @@ class UacCall(Call):
         fork = attrs.evolve(self.leg, dialog=Dialog.of_response(self._invite, cause.response, cause.source))
         if fork.dialog is not None:
             self._forks[tag] = fork
-            self._acks[tag] = fork.acknowledge(self._invite, fork.dialog)
+            self._acks[tag] = fork.acknowledge(self._invite, fork.dialog, now)
             fork.request("BYE", self, now)
 
     def _requested(self, request: Request, outcome: Outcome, now: float) -> None:
@@ -176,8 +179,13 @@ class UacCall(Call):
             fork.again(request, self, now)
 
     def _send_cancel(self, _cause: Cause, now: float) -> None:
-        if self._transaction is not None:
-            self._layer.cancel(self._transaction, self._bye_lines, now)
+        if self._delivery is not None:
+            self._delivery.cancel(self._bye_lines, now)
+
+    def _stay(self, _cause: Cause, now: float) -> None:
+        """Nobody waits for an answer any more: ask no other server."""
+        if self._delivery is not None:
+            self._delivery.stay(now)
 
     def _report_progress(self, cause: Cause, _now: float) -> None:
         if not isinstance(cause, Heard):

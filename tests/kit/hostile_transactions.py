@@ -14,6 +14,7 @@ import attrs
 
 from rustpbx.core import Address
 from rustpbx.machine import Machine
+from rustpbx.sip.delivery import Delivery
 from rustpbx.sip.encoder import encode_message
 from rustpbx.sip.events import Send, Undeliverable
 from rustpbx.sip.layer import EndpointConfig, TransactionLayer, stamp
@@ -38,7 +39,7 @@ class Asked:
 
     timing: Timing
     started: float
-    transaction: ClientTransaction = attrs.field(init=False)
+    delivery: Delivery = attrs.field(init=False)
     outcomes: list[tuple[float, Outcome]] = attrs.field(factory=list)
     cancelled: float = math.inf
     unsendable: float = math.inf
@@ -46,6 +47,12 @@ class Asked:
     def outcome(self, _request: Request, outcome: Outcome, now: float) -> None:
         """The layer tells what became of it."""
         self.outcomes.append((now, outcome))
+
+    @property
+    def transaction(self) -> ClientTransaction:
+        """Its transaction with the peer, the only one: the peer is the only server."""
+        assert self.delivery.transaction is not None
+        return self.delivery.transaction
 
     @property
     def invite(self) -> bool:
@@ -187,14 +194,14 @@ class Node:
             vias=(self.layer.new_via(self.address[0]),),
         )
         asked = Asked(self.timing, now)
-        asked.transaction = self.layer.start(message, udp(self._peer), asked, now)
+        asked.delivery = self.layer.start(message, udp(self._peer), asked, now)
         self.asked.append(asked)
         return self._sent()
 
     def cancel(self, asked: Asked, now: float) -> list[Packet]:
         """Cancel an INVITE that had a provisional response."""
         asked.cancelled = now
-        self.layer.cancel(asked.transaction, (), now)
+        asked.delivery.cancel((), now)
         return self._sent()
 
     def answer(self, served: Served, status: int, now: float) -> list[Packet]:

@@ -11,6 +11,7 @@ from rustpbx.session import commands, effects, events
 from rustpbx.session.options import CallOption, SipOption, SynthesisOption, TranscriptionOption, VadOption
 from rustpbx.session.tables import Call
 from rustpbx.sip import events as sip
+from rustpbx.sip.uri import parse_uri
 from tests.kit.session import NO_AUDIO, OFFER, Bench, names, told, wall, wishes
 
 ACCEPT = commands.Accept(option=CallOption())
@@ -247,7 +248,7 @@ def test_invite_opens_a_leg_first_and_then_dials() -> None:
     """`trackStart` comes before anything rings; the offer names the leg's port."""
     bench = Bench()
     bench.attach()
-    assert bench.give(INVITE) == [effects.PrepareDial("192.0.2.9")]
+    assert bench.give(INVITE) == [effects.PrepareDial(parse_uri("sip:4021@192.0.2.9"))]
     out = bench.give(effects.LegReady("192.0.2.1", 12000, 77))
     assert names(out) == ["trackStart"]
     (invite,) = wishes(out)

@@ -139,7 +139,7 @@ async def test_a_zone_that_never_answers_costs_its_limit_and_only_once() -> None
     ("uri", "problem"),
     [
         ("sip:x@nowhere.test", "cannot resolve nowhere.test: [Errno -2] no such name on this wire: nowhere.test"),
-        ("sips:x@pbx.test", "pbx.test is to be reached by TLS, which we do not speak"),
+        ("sip:x@pbx.test;transport=sctp", "pbx.test is to be reached by SCTP, which we do not speak"),
         ("sip:x@six.test:5060", "six.test has no address of our family"),
     ],
 )

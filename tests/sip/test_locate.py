@@ -106,8 +106,24 @@ def test_the_rfcs_own_example() -> None:
 def test_sips_takes_tls_only() -> None:
     """The other NAPTR records are as if they were not there."""
     hops, asked = find("sips:user@example.com", EVERYTHING, EXAMPLE)
-    assert hops == (Hop(TLS, ("192.0.2.1", 5061)),)
+    assert hops == (Hop(TLS, ("192.0.2.1", 5061), domain="example.com"),)
     assert asked[1] == (Question("_sips._tcp.example.com", "SRV"),)
+
+
+def test_a_certificate_must_be_for_the_domain_that_was_asked_for() -> None:
+    """Not for the host that DNS named, which anybody could have forged (RFC 5922 4), nor for `maddr`."""
+    uri = "sips:a@example.com;maddr=192.0.2.9"
+    assert find(uri) == ((Hop(TLS, ("192.0.2.9", 5061), domain="example.com"),), [])
+
+
+@pytest.mark.rfc("3263", "4.1")
+def test_what_a_uri_names_is_taken_although_we_would_not_choose_it() -> None:
+    """`spoken` is for those that name nothing; `sips:` names TLS."""
+    found = [find(uri, (UDP,))[0] for uri in ("sip:a@192.0.2.9;transport=tcp", "sips:a@192.0.2.9")]
+    assert found == [
+        (Hop(TCP, ("192.0.2.9", 5060)),),
+        (Hop(TLS, ("192.0.2.9", 5061), domain="192.0.2.9"),),
+    ]
 
 
 @pytest.mark.rfc("3263", "4.1")
@@ -125,12 +141,12 @@ def test_what_we_do_not_speak_is_not_chosen() -> None:
         ("sip:a@192.0.2.7:5080", Hop(UDP, ("192.0.2.7", 5080))),
         ("sip:a@[2001:db8::7]:5080", Hop(UDP, ("2001:db8::7", 5080))),
         ("sip:a@192.0.2.7;transport=tcp", Hop(TCP, ("192.0.2.7", 5060))),
-        ("sip:a@192.0.2.7;transport=TLS", Hop(TLS, ("192.0.2.7", 5061))),
+        ("sip:a@192.0.2.7;transport=TLS", Hop(TLS, ("192.0.2.7", 5061), domain="192.0.2.7")),
         ("sip:a@192.0.2.7;transport=ws", Hop(WS, ("192.0.2.7", 80))),
-        ("sips:a@192.0.2.7", Hop(TLS, ("192.0.2.7", 5061))),
-        ("sips:a@192.0.2.7:5070", Hop(TLS, ("192.0.2.7", 5070))),
-        ("sips:a@192.0.2.7;transport=tcp", Hop(TLS, ("192.0.2.7", 5061))),
-        ("sips:a@192.0.2.7;transport=ws", Hop(WSS, ("192.0.2.7", 443))),
+        ("sips:a@192.0.2.7", Hop(TLS, ("192.0.2.7", 5061), domain="192.0.2.7")),
+        ("sips:a@192.0.2.7:5070", Hop(TLS, ("192.0.2.7", 5070), domain="192.0.2.7")),
+        ("sips:a@192.0.2.7;transport=tcp", Hop(TLS, ("192.0.2.7", 5061), domain="192.0.2.7")),
+        ("sips:a@192.0.2.7;transport=ws", Hop(WSS, ("192.0.2.7", 443), domain="192.0.2.7")),
         ("sip:a@example.com;maddr=192.0.2.9", Hop(UDP, ("192.0.2.9", 5060))),
         ("sip:a@example.com:5080;maddr=192.0.2.9;transport=tcp", Hop(TCP, ("192.0.2.9", 5080))),
     ],
@@ -145,7 +161,7 @@ def test_a_literal_address_asks_nobody(uri: str, hop: Hop) -> None:
     ("uri", "hop"),
     [
         ("sip:a@example.com:5080", Hop(UDP, ("192.0.2.80", 5080))),
-        ("sips:a@example.com:5080", Hop(TLS, ("192.0.2.80", 5080))),
+        ("sips:a@example.com:5080", Hop(TLS, ("192.0.2.80", 5080), domain="example.com")),
         ("sip:a@example.com:5080;transport=tcp", Hop(TCP, ("192.0.2.80", 5080))),
     ],
 )
@@ -180,7 +196,7 @@ def test_without_naptr_each_transport_of_ours_is_asked_for() -> None:
     ("uri", "hop"),
     [
         ("sip:a@example.com", Hop(UDP, ("192.0.2.80", 5060))),
-        ("sips:a@example.com", Hop(TLS, ("192.0.2.80", 5061))),
+        ("sips:a@example.com", Hop(TLS, ("192.0.2.80", 5061), domain="example.com")),
         ("sip:a@example.com;transport=tcp", Hop(TCP, ("192.0.2.80", 5060))),
         ("sip:a@example.com;transport=ws", Hop(WS, ("192.0.2.80", 80))),
     ],
@@ -201,7 +217,7 @@ def test_a_name_without_a_dot_is_one_of_our_own_network() -> None:
     ("uri", "spoken", "records", "problem"),
     [
         ("tel:+15550100", EVERYTHING, {}, "no server is named by tel:"),
-        ("sips:a@example.com", UDP_AND_TCP, EXAMPLE, "example.com is to be reached by TLS, which we do not speak"),
+        ("sip:a@192.0.2.1", (), {}, "192.0.2.1 is to be reached by any transport, which we do not speak"),
         ("sip:a@192.0.2.1;transport=sctp", EVERYTHING, {}, "192.0.2.1 is to be reached by SCTP, which we do not speak"),
         ("sip:a@nowhere.test", EVERYTHING, {}, "cannot resolve nowhere.test"),
         (
@@ -237,7 +253,7 @@ def test_addresses_of_a_family_that_we_do_not_speak_are_left_out() -> None:
     ("via", "hops"),
     [
         (Via("TCP", "192.0.2.7", 5070), (Hop(TCP, ("192.0.2.7", 5070)),)),
-        (Via("TLS", "192.0.2.7"), (Hop(TLS, ("192.0.2.7", 5061)),)),
+        (Via("TLS", "192.0.2.7"), (Hop(TLS, ("192.0.2.7", 5061), domain="192.0.2.7"),)),
         (Via("TCP", "example.com", 5070), (Hop(TCP, ("192.0.2.80", 5070)),)),
         (Via("UDP", "example.com"), (Hop(UDP, ("192.0.2.2", 5060)), Hop(UDP, ("2001:db8::2", 5060)))),
         (Via("TCP", "other.test"), Unlocated("cannot resolve other.test")),
@@ -318,7 +334,7 @@ def test_whatever_a_zone_says_the_search_ends_and_keeps_the_rules(
         assert hops.problem
         return
     assert 0 < len(hops) <= MOST_HOPS
-    assert {hop.transport for hop in hops} <= set(spoken)
+    assert {hop.transport for hop in hops} <= {*spoken, TLS if uri.startswith("sips:") else TCP}
     assert not uri.startswith("sips:") or {hop.transport for hop in hops} <= {TLS, WSS}
     assert not uri.endswith(";transport=tcp") or {hop.transport for hop in hops} == {TCP}
     assert not uri.endswith(":5070") or {hop.address[1] for hop in hops} == {5070}

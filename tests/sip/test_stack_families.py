@@ -11,11 +11,12 @@ from rustpbx.shell.clock import TrioClock
 from rustpbx.shell.network import RealNetwork
 from rustpbx.sip.encoder import encode_message
 from rustpbx.sip.endpoint import EndpointConfig
-from rustpbx.sip.events import Answer, IncomingCall, Ring, Send
+from rustpbx.sip.events import Answer, IncomingCall, Ring
+from rustpbx.sip.locate import Unlocated
 from rustpbx.sip.message import Via
 from rustpbx.sip.parser import parse_message
-from rustpbx.sip.shell.resolver import Resolver
 from rustpbx.sip.shell.stack import Stack
+from rustpbx.sip.uri import parse_uri
 from tests.kit.peers_sip import ANSWER, invite, udp
 
 
@@ -57,8 +58,6 @@ class _Names(RealNetwork):
 @pytest.mark.parametrize(("bound", "found"), [("::", "192.0.2.7"), ("127.0.0.1", "192.0.2.7"), ("::1", None)])
 async def test_a_name_is_looked_up_in_every_family_that_the_socket_speaks(bound: str, found: str | None) -> None:
     """A socket for both takes what there is."""
-    stack = Stack(EndpointConfig(), RealNetwork(), TrioClock(), bound, 0)
-    resolver = Resolver(_Names(), TrioClock())
-    resolver.wait(Send(b"", udp(("phone.example", 5060))))
-    await resolver.look_up("phone.example", stack.speaks)
-    assert resolver.find("phone.example") == found
+    stack = Stack(EndpointConfig(), _Names(), TrioClock(), bound, 0)
+    hops = await stack.locate(parse_uri("sip:phone.example:5060"))
+    assert hops == ((udp((found, 5060)),) if found else Unlocated("phone.example has no address of our family"))

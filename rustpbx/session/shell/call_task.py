@@ -24,6 +24,8 @@ from rustpbx.session.shell.streaming import StreamedPlayback
 from rustpbx.session.shell.track import FilePlayback, Track
 from rustpbx.shell.drive import drive
 from rustpbx.sip.events import HangUp, IncomingCall, Refuse, SendInvite, Wish
+from rustpbx.sip.locate import Unlocated
+from rustpbx.sip.uri import Uri
 
 log = Journal(__name__)
 
@@ -135,7 +137,7 @@ class _Performer:
             case effects.Announce():
                 self._start(lambda: self._announce(effect.call))
             case effects.PrepareDial():
-                self._start(lambda: self._prepare_dial(effect.host))
+                self._start(lambda: self._prepare_dial(effect.callee))
             case effects.OpenLeg():
                 return self._open_leg(effect.host)
             case effects.SetRemote():
@@ -200,25 +202,15 @@ class _Performer:
             log.warning("nobody took it: %s", problem, call=self._task.id)
             self._task.deliver(effects.AnnounceFailed("webhook failed"))
 
-    async def _prepare_dial(self, host: str) -> None:
+    async def _prepare_dial(self, callee: Uri) -> None:
         if self._services.stack is None:
             self._task.deliver(effects.SetupFailed("no SIP user agent is configured"))
             return
-        try:
-            local_host = self._services.stack.local_host(await self._reachable(host))
-        except (OSError, UnicodeError) as problem:
-            self._task.deliver(effects.SetupFailed(f"{host} cannot be resolved: {problem}"))
-            return
-        self._task.deliver(self._open_leg(local_host))
-
-    async def _reachable(self, host: str) -> str:
-        """The first address of `host` in the family that our SIP socket speaks. Raises OSError."""
-        assert self._services.stack is not None  # noqa: S101 - asked by the caller
-        addresses = await self._services.network.resolve(host)
-        found = next(filter(self._services.stack.speaks, addresses), None)
-        if found is None:
-            raise OSError("no address of our family")
-        return found
+        found = await self._services.stack.locate(callee)
+        if isinstance(found, Unlocated):
+            self._task.deliver(effects.SetupFailed(found.problem))
+        else:
+            self._task.deliver(self._open_leg(self._services.stack.local_host(found[0].address[0])))
 
     def _open_leg(self, host: str) -> effects.LegReady | effects.LegUnusable:
         if self._ready is None:

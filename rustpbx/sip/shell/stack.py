@@ -31,6 +31,8 @@ from rustpbx.sip.events import (
     HangUp,
     IncomingCall,
     Input,
+    Locate,
+    Located,
     Received,
     Refuse,
     Send,
@@ -38,10 +40,12 @@ from rustpbx.sip.events import (
     Undeliverable,
     Wish,
 )
-from rustpbx.sip.hop import Hop, Transport
-from rustpbx.sip.shell.resolver import Resolver, Unresolved, is_literal
+from rustpbx.sip.hop import Hop, Transport, is_literal
+from rustpbx.sip.locate import Unlocated
+from rustpbx.sip.shell.dns import Names
 from rustpbx.sip.trace import Trace, Traced, Traces
 from rustpbx.sip.trace import log as trace_log
+from rustpbx.sip.uri import Uri
 
 log = Journal(__name__)
 
@@ -84,7 +88,8 @@ class Stack:
         self._bind: Address = (host, port)
         self._external_ip = external_ip
         self._rng = rng or random.SystemRandom()
-        self._resolver = Resolver(network, clock)
+        self._names = Names(network, clock, self._rng, self.speaks)
+        self._nursery: trio.Nursery | None = None
         self._endpoint: Endpoint | None = None
         self._counters: Counter[str] = Counter()
         self._traces = Traces()
@@ -96,8 +101,13 @@ class Stack:
 
     @property
     def counters(self) -> Counter[str]:
-        """The endpoint's counters (see there), and `facts_lost`, `datagrams_dropped`, `undeliverable`, `bugs`."""
-        return self._counters + (self._endpoint.counters if self._endpoint is not None else Counter())
+        """The endpoint's counters (see there) and ours.
+
+        `facts_lost`, `datagrams_dropped`, `undeliverable`, `bugs`, and of DNS: `lookups`, and those that were `_failed`
+        and `_refused`.
+        """
+        endpoint = self._endpoint.counters if self._endpoint is not None else Counter[str]()
+        return self._counters + self._names.counters + endpoint
 
     async def run(self, *, task_status: trio.TaskStatus[Address] = trio.TASK_STATUS_IGNORED) -> None:
         """Bind, then serve until cancelled; `started` gets the bound address. Raises OSError if it is in use."""
@@ -108,11 +118,12 @@ class Stack:
             self._endpoint = Endpoint(attrs.evolve(self._config, port=port), self._rng)
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._receive, datagrams)
-                nursery.start_soon(self._send, datagrams, nursery)
+                self._nursery = nursery
+                nursery.start_soon(self._send, datagrams)
                 nursery.start_soon(self._tick)
                 task_status.started(datagrams.address)
         finally:
-            self._endpoint = None
+            self._endpoint = self._nursery = None
             datagrams.close()
 
     def wish(self, wish: Wish) -> None:
@@ -143,10 +154,14 @@ class Stack:
         host = (self.address or self._bind)[0]
         return host == "::" or (":" in host) == (":" in address)
 
+    async def locate(self, uri: Uri) -> tuple[Hop, ...] | Unlocated:
+        """The servers that a request to this URI would go to, the best first (RFC 3263)."""
+        return await self._names.locate(uri, self._config.spoken)
+
     def local_host(self, peer: str) -> str:
         """Our address as `peer` (an IP literal or a name) should know it: for Via, Contact and SDP."""
         host = self._bind[0]
-        address = self._resolver.find(peer) or _ANYWHERE[":" in host]
+        address = peer if is_literal(peer) else _ANYWHERE[":" in host]
         if self._external_ip and not ipaddress.ip_address(address).is_loopback:
             return self._external_ip
         if is_literal(host) and not ipaddress.ip_address(host).is_unspecified:
@@ -176,32 +191,24 @@ class Stack:
                 await self._moved.wait()
             self._feed(Tick())
 
-    async def _send(self, datagrams: Datagrams, nursery: trio.Nursery) -> None:
+    async def _send(self, datagrams: Datagrams) -> None:
         async for send in self._out:
-            host, port = send.destination.address
-            address = self._resolver.find(host)
-            if send.destination.transport is not Transport.UDP:
-                self._undeliverable(Unresolved(send, f"we do not speak {send.destination.transport}"))
-            elif address is not None:
-                await self._transmit(datagrams, send.data, (address, port))
+            if send.destination.transport is Transport.UDP:
+                await self._transmit(datagrams, send.data, send.destination.address)
             else:
-                self._resolve(send, datagrams, nursery)
+                self._undeliverable(send, f"we do not speak {send.destination.transport}")
             self._unsent -= 1
             self._progress.unpark_all()
 
-    def _resolve(self, send: Send, datagrams: Datagrams, nursery: trio.Nursery) -> None:
-        waiting = self._resolver.wait(send)
-        if isinstance(waiting, Unresolved):
-            self._undeliverable(waiting)
-        elif waiting:
-            nursery.start_soon(self._look_up, datagrams, send.destination.address[0])
-
-    async def _look_up(self, datagrams: Datagrams, host: str) -> None:
-        for result in await self._resolver.look_up(host, self.speaks):
-            if isinstance(result, Unresolved):
-                self._undeliverable(result)
-            else:
-                await self._transmit(datagrams, result[0].data, result[1])
+    async def _find(self, wanted: Locate) -> None:
+        """Ask DNS for the servers of a target."""
+        found = await self.locate(wanted.target)
+        if isinstance(found, Unlocated):
+            self._counters["undeliverable"] += 1
+            log.info("cannot send to %s: %s", wanted.target.host[:80], found.problem)
+            self._feed(Located(wanted.key, (), found.problem))
+        else:
+            self._feed(Located(wanted.key, found))
 
     async def _transmit(self, datagrams: Datagrams, data: bytes, peer: Address) -> None:
         self._note("out", Hop(Transport.UDP, peer), data)
@@ -252,6 +259,10 @@ class Stack:
             return self._report(effect.fact)
         if isinstance(effect, Alias):
             return None
+        if isinstance(effect, Locate):
+            if self._nursery is not None:
+                self._nursery.start_soon(self._find, effect)
+            return None
         try:
             self._outbox.send_nowait(effect)
             self._unsent += 1
@@ -268,11 +279,11 @@ class Stack:
             return Refuse(fact.leg, 503) if isinstance(fact, IncomingCall) else HangUp(fact.leg)
         return None
 
-    def _undeliverable(self, result: Unresolved) -> None:
+    def _undeliverable(self, send: Send, problem: str) -> None:
         self._counters["undeliverable"] += 1
-        log.info("cannot send to %s: %s", result.send.destination.address[0], result.problem)
-        if result.send.branch:
-            self._feed(Undeliverable(result.send.branch, result.problem))
+        log.info("cannot send to %s: %s", send.destination.address[0], problem)
+        if send.branch:
+            self._feed(Undeliverable(send.branch, problem))
 
     def _note(self, direction: Literal["in", "out"], peer: Hop, data: bytes) -> None:
         traced = Traced(direction, peer, data, self._clock.now())
