@@ -34,13 +34,56 @@ class Direction(Enum):
     INACTIVE = "inactive"
 
 
+class SrtpSuite(Enum):
+    """What protects a stream, by its SDP name (RFC 4568 section 6.2, RFC 6188, RFC 7714)."""
+
+    AES_CM_128_HMAC_SHA1_80 = "AES_CM_128_HMAC_SHA1_80"
+    AES_CM_128_HMAC_SHA1_32 = "AES_CM_128_HMAC_SHA1_32"
+    AES_256_CM_HMAC_SHA1_80 = "AES_256_CM_HMAC_SHA1_80"
+    AES_256_CM_HMAC_SHA1_32 = "AES_256_CM_HMAC_SHA1_32"
+    AEAD_AES_128_GCM = "AEAD_AES_128_GCM"
+    AEAD_AES_256_GCM = "AEAD_AES_256_GCM"
+
+    @property
+    def key_size(self) -> int:
+        """Bytes of master key and master salt together."""
+        return _KEY_SIZES[self]
+
+
+_KEY_SIZES = {
+    SrtpSuite.AES_CM_128_HMAC_SHA1_80: 30,
+    SrtpSuite.AES_CM_128_HMAC_SHA1_32: 30,
+    SrtpSuite.AES_256_CM_HMAC_SHA1_80: 46,
+    SrtpSuite.AES_256_CM_HMAC_SHA1_32: 46,
+    SrtpSuite.AEAD_AES_128_GCM: 28,
+    SrtpSuite.AEAD_AES_256_GCM: 44,
+}
+
+
+@attrs.frozen
+class SrtpKey:
+    """What opens one direction of a stream: `master` is the master key with the master salt behind it."""
+
+    suite: SrtpSuite
+    master: bytes = attrs.field(repr=False)
+
+
+@attrs.frozen(kw_only=True)
+class SrtpKeys:
+    """Both directions of a protected stream (RFC 3711): the key that we send with, and the peer's."""
+
+    send: SrtpKey
+    receive: SrtpKey
+
+
 @attrs.frozen(kw_only=True)
 class MediaFormat:
     """One agreed audio stream.
 
     `remote` is the RTP address from the peer's SDP, `rtcp` where its RTCP goes (equal to `remote` under rtcp-mux,
     None for no RTCP). `receive_pt` is what the peer puts on packets to us, `send_pt` what we put on ours; the same
-    for telephone-event (None if not agreed). `ptime` in ms is what the peer asked us to send.
+    for telephone-event (None if not agreed). `ptime` in ms is what the peer asked us to send. With `srtp` both sides
+    send SRTP and SRTCP and nothing else.
     """
 
     codec: Codec
@@ -53,6 +96,7 @@ class MediaFormat:
     receive_dtmf_pt: int | None = None
     send_dtmf_pt: int | None = None
     ptime: int = 20
+    srtp: SrtpKeys | None = None
 
 
 @attrs.frozen

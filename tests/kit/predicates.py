@@ -37,8 +37,9 @@ from rustpbx.media.rtcp import (
     round_trip,
 )
 from rustpbx.media.rtp import build_rtp, is_rtcp, parse_rtp, payload_span
+from rustpbx.media.sdp.crypto import SrtpMode
 from rustpbx.media.sdp.encoder import encode_sdp
-from rustpbx.media.sdp.model import SdpError, SessionDescription
+from rustpbx.media.sdp.model import MediaDescription, SdpError, SessionDescription
 from rustpbx.media.sdp.negotiate import LocalMedia, NegotiationError, accept_answer, answer, offer
 from rustpbx.media.sdp.parser import parse_sdp
 from rustpbx.sip.auth import DigestClient, authorize, parse_challenge
@@ -303,6 +304,7 @@ def sdp_offer(remote: SessionDescription, local: LocalMedia) -> None:
     assert local.direction in SENDING or agreed.direction not in SENDING
     assert local.direction in RECEIVING or agreed.direction not in RECEIVING
     agreed_media(agreed)
+    protected(agreed, local, next(media for media in description.media if media.cryptos or media.rtpmaps))
     same(parse_sdp(encode_sdp(description)), description, "our answer")
 
 
@@ -315,6 +317,19 @@ def sdp_answer(remote: SessionDescription, local: LocalMedia) -> None:
         return
     assert agreed.codec in local.codecs
     agreed_media(agreed)
+    protected(agreed, local, offer(local).media[0])
+
+
+def protected(agreed: MediaFormat, local: LocalMedia, ours: MediaDescription) -> None:
+    """SRTP with keys of one suite that both sides have said, or none; never less than was asked for."""
+    if agreed.srtp is None:
+        assert local.security.mode is not SrtpMode.REQUIRE
+        assert "SAVP" not in ours.protocol.upper()
+        return
+    assert local.security.mode is not SrtpMode.OFF
+    assert agreed.srtp.send.suite is agreed.srtp.receive.suite
+    assert agreed.srtp.send in [line.usable() for line in ours.cryptos]
+    same(len(agreed.srtp.receive.master), agreed.srtp.receive.suite.key_size, "the peer's key")
 
 
 def agreed_media(agreed: MediaFormat) -> None:

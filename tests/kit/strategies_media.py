@@ -6,9 +6,10 @@ import string
 
 from hypothesis import strategies as st
 
-from rustpbx.media.events import Codec, Direction
+from rustpbx.media.events import Codec, Direction, SrtpKey, SrtpSuite
 from rustpbx.media.rtcp import Bye, ReceiverReport, ReportBlock, RtcpPacket, SenderReport, SourceDescription
 from rustpbx.media.rtp import Extension, RtpPacket
+from rustpbx.media.sdp.crypto import Crypto, Security, SrtpMode
 from rustpbx.media.sdp.model import (
     Attribute,
     Connection,
@@ -39,6 +40,15 @@ DIRECTIONS = st.sampled_from(Direction)
 ATTRIBUTES = st.builds(Attribute, TOKENS.map(lambda name: f"x-{name}"), st.none() | TEXTS)
 RTPMAPS = st.builds(RtpMap, st.integers(0, 127), TOKENS, st.integers(1, 192_000), st.integers(1, 8))
 FMTPS = st.builds(Fmtp, st.integers(0, 127).map(str), TOKENS)
+CRYPTOS = st.builds(
+    Crypto,
+    st.integers(0, 999_999_999),
+    st.sampled_from([suite.value for suite in SrtpSuite]) | st.text(string.ascii_uppercase + "_128", min_size=1),
+    st.sampled_from([28, 30, 44, 46, 16]).flatmap(lambda size: st.binary(min_size=size, max_size=size)),
+    st.none() | st.integers(0, 2**48),
+    st.none() | st.tuples(st.integers(0, 2**64), st.integers(0, 128)),
+    st.lists(st.sampled_from(["WSH=64", "KDR=3", "UNENCRYPTED_SRTP", "-X=1", "NEW"]), max_size=2).map(tuple),
+)
 SECTION = {
     "connection": st.none() | CONNECTIONS,
     "direction": st.none() | DIRECTIONS,
@@ -65,6 +75,7 @@ MEDIA = st.builds(
     fmtps=st.lists(FMTPS, max_size=3).map(tuple),
     rtcp=st.none() | st.builds(RtcpPort, PORTS, st.none() | CONNECTIONS),
     ssrcs=st.lists(st.builds(Ssrc, U32, TOKENS, st.none() | TEXTS), max_size=2).map(tuple),
+    cryptos=st.lists(CRYPTOS, max_size=3).map(tuple),
     extra=lines("ibkyX"),
     **SECTION,
 )
@@ -112,6 +123,7 @@ def audio(draw: st.DrawFn) -> MediaDescription:
         maxptime=draw(st.none() | st.integers(1, 200)),
         rtcp_mux=draw(st.booleans()),
         rtcp=draw(st.none() | st.builds(RtcpPort, PORTS)),
+        cryptos=draw(st.just(()) | st.lists(CRYPTOS, max_size=3).map(tuple)),
     )
 
 
@@ -121,6 +133,13 @@ OFFERS = st.builds(
     connection=st.one_of(st.none(), IPV4.map(Connection.to), st.just(Connection("0.0.0.0"))),  # noqa: S104 - hold
     direction=st.none() | DIRECTIONS,
     media=st.lists(audio(), max_size=4).map(tuple),
+)
+
+SECURITIES = st.builds(
+    Security,
+    mode=st.sampled_from(SrtpMode),
+    keys=st.just(tuple(SrtpKey(suite, b"\1" * suite.key_size) for suite in SrtpSuite)),
+    offered=st.permutations(list(SrtpSuite)).map(tuple),
 )
 
 LOCALS = st.builds(
@@ -134,6 +153,7 @@ LOCALS = st.builds(
     own_order=st.booleans(),
     dtmf=st.booleans(),
     direction=DIRECTIONS,
+    security=SECURITIES,
 )
 
 # -- packets --------------------------------------------------------------------------------------------------------

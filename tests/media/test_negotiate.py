@@ -8,7 +8,7 @@ import attrs
 import pytest
 from hypothesis import given, settings
 
-from rustpbx.media.events import Codec, Direction, MediaFormat
+from rustpbx.media.events import Codec, Direction, MediaFormat, SrtpKeys
 from rustpbx.media.sdp import (
     LocalMedia,
     NegotiationError,
@@ -19,6 +19,7 @@ from rustpbx.media.sdp import (
     offer,
     parse_sdp,
 )
+from rustpbx.media.sdp.crypto import SrtpMode
 from tests.kit.predicates import sdp_offer
 from tests.kit.strategies_media import LOCALS, OFFERS
 
@@ -372,7 +373,7 @@ def test_a_plain_answer() -> None:
         (["m=audio 0 RTP/AVP 0"], "refused"),
         ([], "refused"),
         (["m=video 4000 RTP/AVP 31"], "refused"),
-        (["m=audio 4000 RTP/SAVP 0"], "refused"),
+        (["m=audio 4000 RTP/SAVP 0"], "without keys that belong to our offer"),
         (["m=audio 4000 RTP/AVP 18"], "nothing of our offer"),
         (["m=audio 4000 RTP/AVP 101", "a=rtpmap:101 telephone-event/8000"], "nothing of our offer"),
         (["m=audio 4000 RTP/AVP 0", "c=IN IP4 phone.example.com"], "phone.example.com"),
@@ -410,11 +411,18 @@ def test_any_offer(remote: SessionDescription, local: LocalMedia) -> None:
 
 @given(LOCALS, LOCALS)
 def test_both_sides_agree(caller: LocalMedia, callee: LocalMedia) -> None:
-    """Our answer to our offer: both ends hold mirrored formats."""
+    """Our answer to our offer: both ends hold mirrored formats and each other's keys, or do not agree on SRTP."""
     offered = offer(caller)
+    if {caller.security.mode, callee.security.mode} == {SrtpMode.OFF, SrtpMode.REQUIRE}:
+        with pytest.raises(NegotiationError, match="SRTP"):
+            answer(offered, callee)
+        return
     answered, there = answer(offered, callee)
     here = accept_answer(offered, answered)
     assert (here.codec, here.send_pt, here.receive_pt) == (there.codec, there.receive_pt, there.send_pt)
     assert here.receive_dtmf_pt == there.send_dtmf_pt
+    assert (here.srtp is None) == (there.srtp is None)
+    if here.srtp is not None and there.srtp is not None:
+        assert here.srtp == SrtpKeys(send=there.srtp.receive, receive=there.srtp.send)
     mirror = {SENDRECV: SENDRECV, SENDONLY: RECVONLY, RECVONLY: SENDONLY, INACTIVE: INACTIVE}
     assert here.direction == mirror[there.direction]

@@ -49,6 +49,8 @@ def _media(media: MediaDescription) -> Iterator[Line]:
     for ssrc in media.ssrcs:
         value = f":{ssrc.value}" if ssrc.value is not None else ""
         yield Line("a", f"ssrc:{ssrc.ssrc} {ssrc.name}{value}")
+    for crypto in media.cryptos:
+        yield Line("a", f"crypto:{crypto}")
     yield from _attributes(media)
 
 

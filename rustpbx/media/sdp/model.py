@@ -10,6 +10,7 @@ import attrs
 
 from rustpbx.errors import RemoteError
 from rustpbx.media.events import Direction
+from rustpbx.media.sdp.crypto import Crypto
 
 
 class SdpError(RemoteError):
@@ -140,6 +141,7 @@ class MediaDescription(Section):
     fmtps: tuple[Fmtp, ...] = ()
     rtcp: RtcpPort | None = None
     ssrcs: tuple[Ssrc, ...] = ()
+    cryptos: tuple[Crypto, ...] = ()
     extra: tuple[Line, ...] = attrs.field(default=(), converter=_media_order)
 
     def offered(self) -> tuple[RtpMap, ...]:

@@ -1,7 +1,10 @@
-"""Offer and answer for one audio stream as pure functions (RFC 3264, with RFC 3551, 4733, 5761 and 3605).
+"""Offer and answer for one audio stream as pure functions (RFC 3264, with RFC 3551, 4733, 5761, 3605 and 4568).
 
-We speak G.711 in both laws and telephone-event at 8 kHz, over plain RTP. One codec is answered, so that a stream never
-changes its codec under way. Names are not resolved: media goes to IP literals only.
+We speak G.711 in both laws and telephone-event at 8 kHz, over RTP or SRTP. One codec is answered, so that a stream
+never changes its codec under way. Names are not resolved: media goes to IP literals only.
+
+SRTP where it is preferred is offered as RTP/AVP with keys, not as RTP/SAVP: whoever cannot do it answers without keys,
+in the same INVITE. Where it is required it is offered as RTP/SAVP, the only way that RFC 4568 knows.
 """
 
 from __future__ import annotations
@@ -13,7 +16,8 @@ import attrs
 
 from rustpbx.core import Address
 from rustpbx.errors import MediaError, one_line
-from rustpbx.media.events import Codec, Direction, MediaFormat
+from rustpbx.media.events import Codec, Direction, MediaFormat, SrtpKeys
+from rustpbx.media.sdp.crypto import NO_SECURITY, Crypto, Security, SrtpMode, choose, match
 from rustpbx.media.sdp.model import (
     Connection,
     Fmtp,
@@ -24,8 +28,10 @@ from rustpbx.media.sdp.model import (
     Ssrc,
 )
 
-PROTOCOLS = ("RTP/AVP", "RTP/AVPF")
-"""Profiles we accept; the answer repeats the one offered. We offer the first."""
+PLAIN = ("RTP/AVP", "RTP/AVPF")
+SECURE = ("RTP/SAVP", "RTP/SAVPF")
+PROTOCOLS = (*PLAIN, *SECURE)
+"""Profiles we accept; the answer repeats the one offered. We offer the first of either kind."""
 
 STATIC_TYPES = {Codec.PCMU: 0, Codec.PCMA: 8}
 DTMF_TYPE = 101
@@ -49,7 +55,8 @@ class LocalMedia:
     `host` is the advertised IP literal, `port` the even RTP port. `session_id` stays for the whole dialog, `version`
     rises with each description sent (`next`). `codecs` are those we accept, best first; their order decides an answer
     only with `own_order`, else the offerer's does. `direction` is what we are willing to do, `ptime` (ms) what we want
-    to receive. `cname` "" becomes `rustpbx-<ssrc>`.
+    to receive. `cname` "" becomes `rustpbx-<ssrc>`. `profile` is what is offered, where the mode of `security` does not
+    say it.
     """
 
     host: str
@@ -63,6 +70,8 @@ class LocalMedia:
     direction: Direction = Direction.SENDRECV
     ptime: int = 20
     cname: str = ""
+    security: Security = NO_SECURITY
+    profile: str = ""
 
     def next(self) -> LocalMedia:
         """The same with the next version, for the next description of the dialog."""
@@ -73,12 +82,13 @@ class LocalMedia:
 
 
 def offer(local: LocalMedia) -> SessionDescription:
-    """What we offer: our codecs at their static types, telephone-event 101, rtcp-mux."""
+    """What we offer: our codecs at their static types, telephone-event 101, rtcp-mux, our keys for SRTP."""
     rtpmaps = [RtpMap(STATIC_TYPES[codec], codec.value, CLOCK_RATE) for codec in local.codecs]
     if local.dtmf:
         rtpmaps.append(RtpMap(DTMF_TYPE, "telephone-event", CLOCK_RATE))
-    audio = _audio(local, rtpmaps, PROTOCOLS[0], local.direction, rtcp_mux=True)
-    return _description(local, [audio])
+    profile = local.profile or (SECURE[0] if local.security.mode is SrtpMode.REQUIRE else PLAIN[0])
+    keys = () if local.security.mode is SrtpMode.OFF else local.security.lines()
+    return _description(local, [_audio(local, rtpmaps, profile, local.direction, rtcp_mux=True, cryptos=keys)])
 
 
 def answer(remote: SessionDescription, local: LocalMedia) -> tuple[SessionDescription, MediaFormat]:
@@ -87,13 +97,18 @@ def answer(remote: SessionDescription, local: LocalMedia) -> tuple[SessionDescri
     A stream on hold (inactive or sendonly, c=0.0.0.0, or port 0 if there is no better one) is a good answer, with the
     direction that is left to us. Raises `NegotiationError`.
     """
-    chosen = _choose(remote, local)
-    if chosen is None:
-        raise NegotiationError(f"no audio that we speak in the offer of {describe(remote)}")
-    theirs, codec, dtmf = chosen
+    theirs, codec, dtmf = _choose(remote, local)
+    crypto, srtp = _protection(theirs, local.security)
     connection = _connection(remote, theirs, local)
     wanted = _direction(remote.direction_of(theirs), local.direction, silent=_silent(connection, theirs))
-    ours = _audio(local, [codec, dtmf] if dtmf else [codec], theirs.protocol, wanted, rtcp_mux=_muxed(remote, theirs))
+    ours = _audio(
+        local,
+        [codec, dtmf] if dtmf else [codec],
+        theirs.protocol,
+        wanted,
+        rtcp_mux=_muxed(remote, theirs),
+        cryptos=(crypto,) if crypto else (),
+    )
     ours = attrs.evolve(ours, kind=theirs.kind, port=ours.port if theirs.port else 0)  # as they spell it: Audio
     media = [ours if m is theirs else _refused(m) for m in remote.media]
     dtmf_type = dtmf.payload_type if dtmf else None
@@ -108,6 +123,7 @@ def answer(remote: SessionDescription, local: LocalMedia) -> tuple[SessionDescri
         receive_dtmf_pt=dtmf_type,
         send_dtmf_pt=dtmf_type,
         ptime=_ptime(remote, theirs),
+        srtp=srtp,
     )
     return _description(local, media), agreed
 
@@ -120,11 +136,12 @@ def accept_answer(ours: SessionDescription, theirs: SessionDescription) -> Media
     """
     at, offered = next((at, m) for at, m in enumerate(ours.media) if m.kind == "audio")
     answered = theirs.media[at] if at < len(theirs.media) else None
-    if answered is None or not _is_plain_audio(answered) or answered.port == 0:
+    if answered is None or not _is_audio(answered) or answered.port == 0:
         raise NegotiationError(f"our audio was refused with an answer of {describe(theirs)}")
     codec = next((pair for pair in _common(offered, answered) if _is_codec(pair[0])), None)
     if codec is None:
         raise NegotiationError(f"nothing of our offer in the answer of {describe(theirs)}")
+    srtp = _agreed_protection(offered, answered)
     dtmf = next((pair for pair in _common(offered, answered) if _is_dtmf(pair[0])), None)
     local_host = (ours.connection_of(offered) or ours.origin.connection).host
     connection = _usable(theirs.connection_of(answered), local_host, describe(theirs))
@@ -142,6 +159,7 @@ def accept_answer(ours: SessionDescription, theirs: SessionDescription) -> Media
         receive_dtmf_pt=dtmf[0].payload_type if dtmf else None,
         send_dtmf_pt=dtmf[1].payload_type if dtmf else None,
         ptime=_ptime(theirs, answered),
+        srtp=srtp,
     )
 
 
@@ -165,22 +183,66 @@ def _describe(media: MediaDescription) -> str:
 # -- choosing -------------------------------------------------------------------------------------------------------
 
 
-def _choose(remote: SessionDescription, local: LocalMedia) -> tuple[MediaDescription, RtpMap, RtpMap | None] | None:
-    """The stream to use with its codec and telephone-event: the first live one, else the first with port 0."""
-    for media in sorted(remote.media, key=lambda m: m.port == 0):
-        if not _is_plain_audio(media):
+def _choose(remote: SessionDescription, local: LocalMedia) -> tuple[MediaDescription, RtpMap, RtpMap | None]:
+    """The stream to use with its codec and telephone-event.
+
+    A live one before one with port 0, a protected one before a plain one, and else the first. Raises
+    `NegotiationError`.
+    """
+    unprotected = False
+    for media in sorted(remote.media, key=lambda m: (m.port == 0, _protection(m, local.security)[1] is None)):
+        if not _is_audio(media):
             continue
         codecs = [rtpmap for rtpmap in media.offered() if _is_codec(rtpmap, local.codecs)]
         if local.own_order:
             codecs.sort(key=lambda rtpmap: local.codecs.index(Codec(rtpmap.encoding.upper())))
-        if codecs:
+        if codecs and not _may_be_used(media, local.security):
+            unprotected = True
+        elif codecs:
             dtmf = next((rtpmap for rtpmap in media.offered() if _is_dtmf(rtpmap)), None) if local.dtmf else None
             return media, codecs[0], dtmf
-    return None
+    if unprotected:
+        what = "SRTP is off here" if local.security.mode is SrtpMode.OFF else "no SRTP with keys that we can use"
+        raise NegotiationError(f"{what}, in the offer of {describe(remote)}")
+    raise NegotiationError(f"no audio that we speak in the offer of {describe(remote)}")
 
 
-def _is_plain_audio(media: MediaDescription) -> bool:
+def _is_audio(media: MediaDescription) -> bool:
     return media.kind.lower() == "audio" and media.protocol.upper() in PROTOCOLS
+
+
+# -- protection -----------------------------------------------------------------------------------------------------
+
+
+def _protection(media: MediaDescription, security: Security) -> tuple[Crypto, SrtpKeys] | tuple[None, None]:
+    """Our a=crypto line for the answer to an offered stream, and what it agrees on; nothing for plain RTP.
+
+    Keys in an RTP/AVP stream are the same offer with less insistence, as many phones make it.
+    """
+    chosen = None if security.mode is SrtpMode.OFF else choose(media.cryptos, security)
+    if chosen is None:
+        return None, None
+    line, ours, theirs = chosen
+    return line, SrtpKeys(send=ours, receive=theirs)
+
+
+def _may_be_used(media: MediaDescription, security: Security) -> bool:
+    """Whether an offered stream is protected as it says it is, and as we say it must be."""
+    if _protection(media, security)[1] is not None:
+        return True
+    return media.protocol.upper() in PLAIN and security.mode is not SrtpMode.REQUIRE
+
+
+def _agreed_protection(offered: MediaDescription, answered: MediaDescription) -> SrtpKeys | None:
+    """The keys by an answer to our offer; None for plain RTP. Raises `NegotiationError` if it is neither."""
+    found = match(offered.cryptos, answered.cryptos)
+    if found is not None:
+        return SrtpKeys(send=found[0], receive=found[1])
+    if offered.protocol.upper() in SECURE or answered.protocol.upper() in SECURE:
+        raise NegotiationError("an answer without keys that belong to our offer of SRTP")
+    if offered.cryptos and (answered.cryptos or answered.attribute("crypto")):
+        raise NegotiationError("an answer with keys that do not belong to our offer")
+    return None
 
 
 def _is_codec(rtpmap: RtpMap, codecs: Sequence[Codec] = tuple(Codec)) -> bool:
@@ -277,7 +339,13 @@ def _ptime(description: SessionDescription, media: MediaDescription) -> int:
 
 
 def _audio(
-    local: LocalMedia, rtpmaps: Sequence[RtpMap], protocol: str, direction: Direction, *, rtcp_mux: bool
+    local: LocalMedia,
+    rtpmaps: Sequence[RtpMap],
+    protocol: str,
+    direction: Direction,
+    *,
+    rtcp_mux: bool,
+    cryptos: tuple[Crypto, ...] = (),
 ) -> MediaDescription:
     dtmf = (Fmtp(str(rtpmap.payload_type), DTMF_EVENTS) for rtpmap in rtpmaps if _is_dtmf(rtpmap))
     return MediaDescription(
@@ -288,6 +356,7 @@ def _audio(
         rtpmaps=tuple(rtpmaps),
         fmtps=tuple(dtmf),
         ssrcs=(Ssrc(local.ssrc, "cname", local.cname or f"rustpbx-{local.ssrc}"),),
+        cryptos=cryptos,
         rtcp_mux=rtcp_mux,
         ptime=local.ptime,
         direction=direction,

@@ -14,6 +14,7 @@ from typing import Any
 import attrs
 
 from rustpbx.media.events import Direction
+from rustpbx.media.sdp.crypto import parse_crypto
 from rustpbx.media.sdp.model import (
     Attribute,
     Connection,
@@ -176,6 +177,7 @@ _LISTS: dict[str, tuple[str, Callable[[str], object | None]]] = {
     "rtpmap": ("rtpmaps", _rtpmap),
     "fmtp": ("fmtps", _fmtp),
     "ssrc": ("ssrcs", _ssrc),
+    "crypto": ("cryptos", parse_crypto),
 }
 """Attributes that come several times: the field they fill, and how one is read (None: keep it as text)."""
 
