@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import random
+import secrets
 import signal
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -16,7 +17,6 @@ from functools import partial
 import attrs
 import trio
 
-from rustpbx import __version__
 from rustpbx.config import merge_config
 from rustpbx.control.access import Access
 from rustpbx.control.server import DEFAULT_ICE_SERVERS, HttpConfig, Sockets, serve_http
@@ -33,6 +33,7 @@ from rustpbx.media.plane.port import Ports, real_ports
 from rustpbx.outbound import OutboundPolicy, Reach, open_client, open_guarded_client
 from rustpbx.session.options import CallType
 from rustpbx.session.params import DEFAULT_SERVER_SIDE_TRACK, SessionParams
+from rustpbx.session.protection import SrtpRules
 from rustpbx.session.shell.registry import Registry
 from rustpbx.session.shell.services import Services
 from rustpbx.settings import Config, IceServer, UaConfig
@@ -41,9 +42,9 @@ from rustpbx.shell.network import Network, RealNetwork
 from rustpbx.shell.nurseries import sole_error
 from rustpbx.shell.offload import Offload
 from rustpbx.shell.workers import PoolSpec, Workers, open_workers
-from rustpbx.sip.endpoint import EndpointConfig
+from rustpbx.signalling import make_stack
+from rustpbx.sip.hop import Hop
 from rustpbx.sip.shell.stack import Stack
-from rustpbx.sip.timing import Timing
 from rustpbx.sip.uri import Uri
 from rustpbx.speech import local
 from rustpbx.speech.registry import SpeechServices
@@ -156,7 +157,8 @@ async def _start(
     """Start the parts one after the other, each behind what it needs."""
     stack, sip = None, None
     if config.ua is not None:
-        stack = _stack(config, config.ua, outside)
+        host = _bind_host(config.ua, outside)
+        stack = make_stack(config, config.ua, outside.network, outside.clock, outside.rng, host)
         sip = await parts.start(stack.run)
     plane = Plane(outside.ports, outside.clock, _plane_config(config, outside), outside.rng)
     services, door = await _services(config, outside, plane, stack, exits)
@@ -169,6 +171,7 @@ async def _start(
         ring_timeout=ua.ring_timeout,
         max_calls=config.max_calls,
         dial_plan=DialPlan.of(config),
+        srtp=_srtp_rules(ua),
     )
     door.open(registry.reserve)
     await parts.start(registry.run)
@@ -211,30 +214,13 @@ async def _services(
             offload=outside.offload,
             trusted=Reach(network=outside.network, client=client),
             guarded=Reach(network=outside.network, client=guarded, policy=policy),
+            clock=outside.clock,
+            rng=outside.rng,
         ),
         stack=stack,
         announcer=door,
     )
     return services, door
-
-
-def _stack(config: Config, ua: UaConfig, outside: Outside) -> Stack:
-    endpoint = EndpointConfig(
-        user_agent=ua.useragent or f"rustpbx/{__version__}",
-        port=ua.udp_port,
-        callid_suffix=ua.callid_suffix,
-        max_calls=config.max_calls,
-        timing=Timing(ring_limit=max(180.0, ua.ring_timeout + 60), answer_limit=max(600.0, ua.accept_timeout + 60)),
-    )
-    return Stack(
-        endpoint,
-        outside.network,
-        outside.clock,
-        host=_bind_host(ua, outside),
-        port=ua.udp_port,
-        external_ip=config.external_ip,
-        rng=outside.rng,
-    )
 
 
 def _plane_config(config: Config, outside: Outside) -> PlaneConfig:
@@ -244,6 +230,13 @@ def _plane_config(config: Config, outside: Outside) -> PlaneConfig:
         last_port=config.rtp_end_port,
         max_calls=config.max_calls,
     )
+
+
+def _srtp_rules(ua: UaConfig) -> SrtpRules:
+    accounts = [
+        (user.server, user.username, user.srtp) for user in ua.register_users if user.srtp and not user.disabled
+    ]
+    return SrtpRules.of(ua.srtp, ua.srtp_suites, accounts, secrets.token_bytes)
 
 
 def _own_address(stack: Stack | None, sip: Address | None) -> str:
@@ -358,7 +351,8 @@ def _say_hello(server: Server) -> None:
     if server.sip is None:
         log.info("no SIP: add [ua] to the configuration")
         return
-    log.info("SIP on udp:%s:%d", *server.sip)
+    if server.stack is not None:
+        log.info("SIP on %s", ", ".join(str(Hop(*where)) for where in server.stack.listening.items()))
     ua = server.config.ua
     if ua is not None and ua.handler is None:
         log.info("incoming calls are refused until [ua.handler] names a webhook; outgoing calls work now")

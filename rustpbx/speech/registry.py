@@ -6,6 +6,8 @@ the work. Programs that embed the server add their own services with `register_r
 
 from __future__ import annotations
 
+import random
+import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib import import_module
@@ -15,6 +17,7 @@ import attrs
 
 from rustpbx.errors import SpeechError
 from rustpbx.outbound import Reach
+from rustpbx.shell.clock import Clock, TrioClock
 from rustpbx.shell.offload import Offload
 from rustpbx.speech import local
 from rustpbx.speech.base import Recognizer, StreamingSynthesizer, Synthesizer
@@ -23,13 +26,18 @@ from rustpbx.speech.streaming import SentenceBySentence
 
 LOCAL = "local"
 
-BUILT_IN = {"deepgram": "rustpbx.speech.deepgram", "voiceapi": "rustpbx.speech.voiceapi"}
+BUILT_IN = {
+    "deepgram": "rustpbx.speech.deepgram",
+    "tencent": "rustpbx.speech.tencent",
+    "tencent_basic": "rustpbx.speech.tencent_basic",
+    "voiceapi": "rustpbx.speech.voiceapi",
+}
 """The modules of the protocol's providers, each with a `recognizer` and a `synthesizer` that make them out of options.
 
 They are loaded when they are first asked for.
 """
 
-NOT_YET = frozenset({"aliyun", "tencent", "tencent_basic"})
+NOT_YET = frozenset({"aliyun"})
 """Provider names of the protocol that this version does not speak to."""
 
 
@@ -65,13 +73,23 @@ class SynthesizerOptions:
 class SpeechServices:
     """What speech services may use. One per server: `asr` is the gate that all local recognizers share.
 
-    `trusted` is for endpoints of our own configuration, `guarded` for those an agent supplies.
+    `trusted` is for endpoints of our own configuration, `guarded` for those an agent supplies. `rng` makes ids.
     """
 
     offload: Offload
     trusted: Reach | None = None
     guarded: Reach | None = None
+    clock: Clock = attrs.field(factory=TrioClock)
+    rng: random.Random = attrs.field(factory=random.SystemRandom)
     asr: local.Gate = attrs.field(factory=local.Gate)
+
+    def timestamp(self) -> int:
+        """Seconds since the epoch: what requests are signed with."""
+        return int(self.clock.wall(self.clock.now()) // 1000)
+
+    def new_id(self) -> str:
+        """A fresh UUID."""
+        return str(uuid.UUID(int=self.rng.getrandbits(128), version=4))
 
     def reach(self, endpoint: str | None) -> Reach:
         """The way to a service, judged if an agent named its `endpoint`. Raises `SpeechError` if there is none."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import random
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -14,6 +15,7 @@ import trio
 
 from rustpbx.media.events import AudioBlock, Pcm
 from rustpbx.outbound import OutboundPolicy, Reach, open_client, open_guarded_client
+from rustpbx.shell.clock import TrioClock
 from rustpbx.shell.nurseries import sole_error
 from rustpbx.shell.offload import InlineOffload
 from rustpbx.speech.base import Recognizer, SpeechChunk, Synthesizer, Transcript, Utterance
@@ -21,20 +23,26 @@ from rustpbx.speech.registry import SpeechServices
 from rustpbx.testing.network import MemoryNetwork
 from rustpbx.testing.services.service import EmulatedService, Message
 from rustpbx.testing.wire import Wire
+from rustpbx.values import network as private_network
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "speech"
 HOST = "10.0.0.9"
 PORT = 8000
+NOW = 1_700_000_000
+"""Seconds since the epoch when a test begins."""
 BEGAN = 1000.0
 """When the audio of these tests was spoken, on the call's clock."""
 
 
 @asynccontextmanager
-async def serving(service: EmulatedService) -> AsyncIterator[SpeechServices]:
-    """The service at `HOST:PORT`, and a server's services that can reach it."""
+async def serving(service: EmulatedService, *, open_to_agents: bool = False) -> AsyncIterator[SpeechServices]:
+    """The service at `HOST:PORT`, and a server's services that reach it; agents may name it if `open_to_agents`.
+
+    The time is `NOW`.
+    """
     wire = Wire(seed=1)
     network = MemoryNetwork(wire, "10.0.0.1")
-    policy = OutboundPolicy(allow_loopback=True)
+    policy = OutboundPolicy(allow_private=(private_network("10.0.0.0/8"),) if open_to_agents else ())
     async with (
         open_client(network) as client,
         open_guarded_client(network, policy) as guarded,
@@ -45,6 +53,8 @@ async def serving(service: EmulatedService) -> AsyncIterator[SpeechServices]:
             offload=InlineOffload(),
             trusted=Reach(network=network, client=client),
             guarded=Reach(network=network, client=guarded, policy=policy),
+            clock=TrioClock(epoch=NOW),
+            rng=random.Random(1),
         )
         nursery.cancel_scope.cancel()
 
