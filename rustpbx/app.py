@@ -214,7 +214,7 @@ async def _services(
             offload=outside.offload,
             trusted=Reach(network=outside.network, client=client),
             guarded=Reach(network=outside.network, client=guarded, policy=policy),
-            clock=outside.clock,
+            wall=lambda: outside.clock.wall(outside.clock.now()) / 1000,
             rng=outside.rng,
         ),
         stack=stack,

@@ -7,6 +7,7 @@ the work. Programs that embed the server add their own services with `register_r
 from __future__ import annotations
 
 import random
+import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -17,7 +18,6 @@ import attrs
 
 from rustpbx.errors import SpeechError
 from rustpbx.outbound import Reach
-from rustpbx.shell.clock import Clock, TrioClock
 from rustpbx.shell.offload import Offload
 from rustpbx.speech import local
 from rustpbx.speech.base import Recognizer, StreamingSynthesizer, Synthesizer
@@ -73,19 +73,20 @@ class SynthesizerOptions:
 class SpeechServices:
     """What speech services may use. One per server: `asr` is the gate that all local recognizers share.
 
-    `trusted` is for endpoints of our own configuration, `guarded` for those an agent supplies. `rng` makes ids.
+    `trusted` is for endpoints of our own configuration, `guarded` for those an agent supplies. `wall` is the time
+    in seconds since the epoch, `rng` makes ids.
     """
 
     offload: Offload
     trusted: Reach | None = None
     guarded: Reach | None = None
-    clock: Clock = attrs.field(factory=TrioClock)
+    wall: Callable[[], float] = time.time
     rng: random.Random = attrs.field(factory=random.SystemRandom)
     asr: local.Gate = attrs.field(factory=local.Gate)
 
     def timestamp(self) -> int:
         """Seconds since the epoch: what requests are signed with."""
-        return int(self.clock.wall(self.clock.now()) // 1000)
+        return int(self.wall())
 
     def new_id(self) -> str:
         """A fresh UUID."""

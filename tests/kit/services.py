@@ -15,7 +15,6 @@ import trio
 
 from rustpbx.media.events import AudioBlock, Pcm
 from rustpbx.outbound import OutboundPolicy, Reach, open_client, open_guarded_client
-from rustpbx.shell.clock import TrioClock
 from rustpbx.shell.nurseries import sole_error
 from rustpbx.shell.offload import InlineOffload
 from rustpbx.speech.base import Recognizer, SpeechChunk, Synthesizer, Transcript, Utterance
@@ -29,7 +28,7 @@ GOLDEN = Path(__file__).parents[1] / "golden" / "speech"
 HOST = "10.0.0.9"
 PORT = 8000
 NOW = 1_700_000_000
-"""Seconds since the epoch when a test begins."""
+"""Seconds since the epoch."""
 BEGAN = 1000.0
 """When the audio of these tests was spoken, on the call's clock."""
 
@@ -38,7 +37,7 @@ BEGAN = 1000.0
 async def serving(service: EmulatedService, *, open_to_agents: bool = False) -> AsyncIterator[SpeechServices]:
     """The service at `HOST:PORT`, and a server's services that reach it; agents may name it if `open_to_agents`.
 
-    The time is `NOW`.
+    It is always `NOW`.
     """
     wire = Wire(seed=1)
     network = MemoryNetwork(wire, "10.0.0.1")
@@ -53,7 +52,7 @@ async def serving(service: EmulatedService, *, open_to_agents: bool = False) -> 
             offload=InlineOffload(),
             trusted=Reach(network=network, client=client),
             guarded=Reach(network=network, client=guarded, policy=policy),
-            clock=TrioClock(epoch=NOW),
+            wall=lambda: NOW,
             rng=random.Random(1),
         )
         nursery.cancel_scope.cancel()
