@@ -27,12 +27,17 @@ class CallState(Enum):
 
 
 class CallTrigger(Enum):
-    """What can happen to a call; FAILURE is also what a timeout or an unreachable host comes to, FAULT our own bug."""
+    """What can happen to a call.
+
+    FAILURE is also what a timeout or an unreachable host comes to, REDIRECT either where there is another target to
+    call, FAULT our own bug.
+    """
 
     DIAL = auto()
     TRYING = auto()
     PROVISIONAL = auto()
     CHALLENGE = auto()
+    REDIRECT = auto()
     SUCCESS = auto()
     SUCCESS_AGAIN = auto()
     SUCCESS_ELSEWHERE = auto()
@@ -60,6 +65,7 @@ class CallAction(Enum):
 
     SEND_INVITE = auto()
     AUTHORIZE = auto()
+    FOLLOW = auto()
     CONFIRM = auto()
     RESEND_ACK = auto()
     END_FORK = auto()
@@ -95,6 +101,7 @@ def _call_table() -> Table[CallState, CallTrigger, CallAction]:
         (s.CALLING, t.TRYING): Step(s.PROCEEDING),
         (s.CALLING, t.PROVISIONAL): Step(s.PROCEEDING, (a.REPORT_PROGRESS,)),
         (s.CALLING, t.CHALLENGE): Step(s.CALLING, (a.AUTHORIZE,)),
+        (s.CALLING, t.REDIRECT): Step(s.CALLING, (a.FOLLOW,)),  # 8.1.3.4
         (s.CALLING, t.SUCCESS): Step(s.CONFIRMED, (a.CONFIRM, a.REPORT_ANSWERED)),
         (s.CALLING, t.FAILURE): Step(s.ENDED, (a.CLOSE, a.REPORT_REFUSED)),
         (s.CALLING, t.HANG_UP): Step(s.GIVING_UP, (a.STAY,)),
@@ -102,6 +109,7 @@ def _call_table() -> Table[CallState, CallTrigger, CallAction]:
         (s.PROCEEDING, t.TRYING): Step(s.PROCEEDING),
         (s.PROCEEDING, t.PROVISIONAL): Step(s.PROCEEDING, (a.REPORT_PROGRESS,)),
         (s.PROCEEDING, t.CHALLENGE): Step(s.CALLING, (a.AUTHORIZE,)),
+        (s.PROCEEDING, t.REDIRECT): Step(s.CALLING, (a.FOLLOW,)),
         (s.PROCEEDING, t.SUCCESS): Step(s.CONFIRMED, (a.CONFIRM, a.REPORT_ANSWERED)),
         (s.PROCEEDING, t.FAILURE): Step(s.ENDED, (a.CLOSE, a.REPORT_REFUSED)),
         (s.PROCEEDING, t.HANG_UP): Step(s.CANCELLING, (a.SEND_CANCEL,)),

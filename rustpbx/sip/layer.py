@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 import zlib
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from types import MappingProxyType
 from typing import Protocol
 
@@ -39,7 +39,7 @@ from rustpbx.sip.transaction import (
     Heard,
     ServerTransaction,
 )
-from rustpbx.sip.uri import Params
+from rustpbx.sip.uri import Params, Uri
 
 log = Journal(__name__)
 
@@ -52,6 +52,9 @@ class EndpointConfig:
     transports that we listen on, `callid_suffix` is the host part of our Call-IDs. Above `max_calls` live calls, or
     `max_transactions` requests of peers being served, strangers get 503 with Retry-After (seconds), and nothing is kept
     of them. Running calls may have as many transactions again.
+
+    At most `max_redirects` targets that 3xx name are called instead of a callee; with 0, a 3xx refuses the call.
+    `redirect_refusal` is asked for each with the call's leg, and says why it may not be called, or "".
     """
 
     user_agent: str = "rustpbx"
@@ -61,6 +64,8 @@ class EndpointConfig:
     max_transactions: int = 20_000
     max_calls: int = 2_000
     retry_after: int = 5
+    max_redirects: int = 5
+    redirect_refusal: Callable[[str, Uri], str] = lambda _leg, _target: ""
     timing: Timing = attrs.field(factory=Timing)
 
     def port_of(self, transport: Transport) -> int | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 
 import attrs
 
@@ -16,7 +17,8 @@ from rustpbx.sip.hop import Hop, Target, uri_hop
 from rustpbx.sip.layer import TransactionLayer
 from rustpbx.sip.leg import ALLOW, SDP, Leg
 from rustpbx.sip.message import CSeq, NameAddr, Request, Response
-from rustpbx.sip.tables import CallAction, CallTrigger, OfferTrigger
+from rustpbx.sip.redirect import FOLLOWED, Targets
+from rustpbx.sip.tables import CALL, CallAction, CallTrigger, OfferTrigger
 from rustpbx.sip.transaction import Failed, Heard, Outcome, ServerTransaction
 
 MOST_FORKS = 16
@@ -57,6 +59,8 @@ class UacCall(Call):
         super().__init__(leg, directory)
         self._invite = make_invite(wish, layer, contact)
         self._target: Target = target
+        self._by_proxy = wish.destination is not None
+        self._targets = Targets(wish.callee, layer.config.max_redirects)
         self._plain = self._invite.lines
         self._delivery: Delivery | None = None
         self._early: dict[str, Dialog] = {}
@@ -77,6 +81,7 @@ class UacCall(Call):
         return {
             CallAction.SEND_INVITE: self._send_invite,
             CallAction.AUTHORIZE: self._authorize,
+            CallAction.FOLLOW: self._follow,
             CallAction.CONFIRM: self._confirm,
             CallAction.RESEND_ACK: self._resend_ack,
             CallAction.END_FORK: self._end_fork,
@@ -96,7 +101,7 @@ class UacCall(Call):
 
     def _classify(self, outcome: Outcome) -> CallTrigger:
         if isinstance(outcome, Failed):
-            return CallTrigger.FAILURE
+            return self._classify_failure()
         response = outcome.response
         if response.status == 100:
             return CallTrigger.TRYING
@@ -104,7 +109,19 @@ class UacCall(Call):
             return CallTrigger.PROVISIONAL
         if response.status < 300:
             return self._classify_success(response)
-        return CallTrigger.CHALLENGE if self.leg.challenged(response) else CallTrigger.FAILURE
+        if self.leg.challenged(response):
+            return CallTrigger.CHALLENGE
+        return self._classify_failure(response)
+
+    def _classify_failure(self, response: Response | None = None) -> CallTrigger:
+        """Whether there is another target to call: one that this 3xx names, or an earlier one (8.1.3.4)."""
+        if (self.state, CallTrigger.REDIRECT) not in CALL.rows:
+            return CallTrigger.FAILURE
+        if response is not None and response.status in FOLLOWED:
+            self._targets.add(response.contacts, partial(self._layer.config.redirect_refusal, self.leg.name))
+        elif response is not None and response.status >= 600:
+            self._targets.drop()
+        return CallTrigger.REDIRECT if self._targets else CallTrigger.FAILURE
 
     def _classify_success(self, response: Response) -> CallTrigger:
         if self.leg.dialog is None:
@@ -129,6 +146,25 @@ class UacCall(Call):
             lines=self._plain,
         )
         self._invite = self.leg.authorized(repeated, self._invite)
+        self._start_invite(now)
+
+    def _follow(self, _cause: Cause, now: float) -> None:
+        """The same INVITE to the next target, as a new transaction with the next CSeq (8.1.3.4).
+
+        Credentials are shown to it only if it asks for them.
+        """
+        for early in self._early.values():
+            self._leave_dialog(early)
+        self._early.clear()
+        target = self._targets.take()
+        self._target = self._target if self._by_proxy else target
+        self._invite = attrs.evolve(
+            self._invite,
+            uri=target,
+            vias=(self._layer.new_via(self.leg.local_host),),
+            cseq=CSeq(self._invite.cseq.number + 1, "INVITE"),
+            lines=self._plain,
+        )
         self._start_invite(now)
 
     def _confirm(self, cause: Cause, now: float) -> None:
@@ -203,6 +239,8 @@ class UacCall(Call):
 
     def _report_refused(self, cause: Cause, _now: float) -> None:
         match cause:
+            case Heard(response=response) if response.status in FOLLOWED and self._targets.refusal:
+                self.leg.emit(CallRefused(self.leg.name, 403, self._targets.refusal))
             case Heard(response=response):
                 self.leg.emit(CallRefused(self.leg.name, response.status, response.reason))
             case Failed(status=status, reason=reason):
