@@ -202,12 +202,13 @@ class DialPlan:
             self._refused(verdict, call)
         return verdict
 
-    def redirected(self, call: str, uri: Uri) -> Verdict:
-        """Judge where a call that is up already is sent instead (3xx, transfer): by the rules; it counts once."""
+    def redirected(self, call: str, uri: Uri) -> str:
+        """Why a call may not be sent there instead (3xx, transfer), or "": by the rules alone, for it counts once."""
         verdict = self.judge(uri)
-        if not verdict.allowed:
-            self._refused(verdict, call)
-        return verdict
+        if verdict.allowed:
+            return ""
+        self._refused(verdict, call)
+        return verdict.reason
 
     def ended(self, call: str) -> None:
         """A call is over; one that was never admitted is ignored."""

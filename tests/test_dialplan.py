@@ -229,11 +229,8 @@ def test_a_redirection_is_judged_and_counts_no_call() -> None:
     """Where a 3xx points goes by the rules alone."""
     policy = plan(shipped=True, max_per_minute=1)
     assert admitted(policy, "one", "", 0) == "ok"
-    verdicts = [policy.redirected("one", parse_aor(uri)) for uri in ("sip:200@t", "sip:+19005551234@t")]
-    assert [(verdict.allowed, verdict.reason) for verdict in verdicts] == [
-        (True, "dial policy: "),
-        (False, "dial policy: premium-rate"),
-    ]
+    refusals = [policy.redirected("one", parse_aor(uri)) for uri in ("sip:200@t", "sip:+19005551234@t")]
+    assert refusals == ["", "dial policy: premium-rate"]
     assert policy.counters == Counter({"premium-rate": 1})
 
 

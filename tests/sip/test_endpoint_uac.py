@@ -137,9 +137,9 @@ def test_a_phone_that_rings_for_ever_is_cancelled_and_408() -> None:
     assert lone.facts[1:] == [CallRefused(LEG, 408, "Request Timeout")]
 
 
-@pytest.mark.parametrize(("status", "reason"), [(486, "Busy Here"), (603, "Decline"), (302, "Moved Temporarily")])
+@pytest.mark.parametrize(("status", "reason"), [(486, "Busy Here"), (603, "Decline"), (305, "Use Proxy")])
 def test_refusal_is_acknowledged_and_told(status: int, reason: str) -> None:
-    """17.1.1.3; a redirection is not followed."""
+    """17.1.1.3."""
     lone, invite = dialling()
     refused = reply(invite, status)
     assert titles(lone.send(refused)) == ["ACK"]
