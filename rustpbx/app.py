@@ -156,9 +156,10 @@ async def _start(
 ) -> Server:
     """Start the parts one after the other, each behind what it needs."""
     stack, sip = None, None
+    dial_plan = DialPlan.of(config)
     if config.ua is not None:
-        host = _bind_host(config.ua, outside)
-        stack = make_stack(config, config.ua, outside.network, outside.clock, outside.rng, host)
+        host, ask = _bind_host(config.ua, outside), dial_plan.redirected
+        stack = make_stack(config, config.ua, outside.network, outside.clock, outside.rng, host, ask)
         sip = await parts.start(stack.run)
     plane = Plane(outside.ports, outside.clock, _plane_config(config, outside), outside.rng)
     services, door = await _services(config, outside, plane, stack, exits)
@@ -170,7 +171,7 @@ async def _start(
         accept_timeout=ua.accept_timeout,
         ring_timeout=ua.ring_timeout,
         max_calls=config.max_calls,
-        dial_plan=DialPlan.of(config),
+        dial_plan=dial_plan,
         srtp=_srtp_rules(ua),
     )
     door.open(registry.reserve)

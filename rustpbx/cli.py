@@ -17,7 +17,8 @@ import trio
 from rustpbx import __version__, logs
 from rustpbx.config import Config, load_config
 from rustpbx.errors import ConfigError, RustpbxError
-from rustpbx.settings import LogLevel
+from rustpbx.settings import LogLevel, UaConfig
+from rustpbx.signalling import streams_of
 from rustpbx.values import shown_url
 
 _ABOUT = """\
@@ -45,6 +46,8 @@ def main(
     try:
         config = load_config(asked.file or asked.conf, os.environ if environ is None else environ)
         if asked.command == "check-config":
+            if config.ua is not None:
+                streams_of(config.ua)  # reads the certificates
             return _report(config, asked.file or asked.conf)
         logs.set_up(config.log_level, config.log_format, config.log_file, _log_levels(config))
         return _serve(config, before_serving)
@@ -90,7 +93,7 @@ def summary(config: Config) -> list[str]:
     if ua is None:
         lines.append("no SIP")
     else:
-        lines.append(f"SIP on udp {ua.addr or 'the first address that is not loopback'}:{ua.udp_port}")
+        lines.append(f"SIP on {ua.addr or 'the first address that is not loopback'}: {_transports(ua)}")
         handler = (
             f"told to {', '.join(map(shown_url, ua.handler.urls))}"
             if ua.handler
@@ -99,6 +102,11 @@ def summary(config: Config) -> list[str]:
         lines.append(f"incoming calls are {handler}")
     lines.append(f"RTP on ports {config.rtp_start_port} to {config.rtp_end_port}, at most {config.max_calls} calls")
     return lines
+
+
+def _transports(ua: UaConfig) -> str:
+    ports = {"udp": ua.udp_port, "tcp": ua.tcp_port, "tls": ua.tls_port, "ws": ua.ws_port, "wss": ua.wss_port}
+    return ", ".join(f"{name} {port}" for name, port in ports.items() if port is not None)
 
 
 def _who(config: Config) -> str:

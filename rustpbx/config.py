@@ -37,6 +37,8 @@ from rustpbx.settings import (
     RecordingConfig,
     RegisterUser,
     S3CallRecord,
+    SrtpWish,
+    SuiteName,
     UaConfig,
     is_loopback,
 )
@@ -78,10 +80,6 @@ NOT_BUILT = (
     "resume_grace",
     "ua.graceful_shutdown",
     "ua.register_users",
-    "ua.ssl_certificate",
-    "ua.ssl_private_key",
-    "ua.tcp_port",
-    "ua.tls_port",
 )
 """Keys that are read and checked, but which nothing in this version acts on."""
 
@@ -90,6 +88,7 @@ _FORMAT = values.one_of("wav", "mp3", "ogg", "flac")
 _VENDOR = values.one_of(
     "aliyun", "tencent", "minio", "aws", "gcp", "azure", "digital_ocean", aliases={"a_w_s": "aws", "g_c_p": "gcp"}
 )
+_SRTP = values.one_of(*get_args(SrtpWish))
 _LOG_LEVEL = values.one_of(*get_args(LogLevel), aliases={"warning": "warn"})
 
 
@@ -129,8 +128,20 @@ _PARSE: dict[type, dict[str, values.Parse[Any]]] = {
         "ring_timeout": values.duration,
         "redirect": values.one_of("follow", "report"),
         "max_redirects": values.within(1, 20),
-        "tcp_port": _PORT,
-        "tls_port": _PORT,
+        "tcp_port": values.within(0, 65535),
+        "tls_port": values.within(0, 65535),
+        "ws_port": values.within(0, 65535),
+        "wss_port": values.within(0, 65535),
+        "ssl_certificate": values.filled,
+        "ssl_private_key": values.filled,
+        "ssl_ca": values.filled,
+        "ssl_client_certificate": values.filled,
+        "ssl_client_key": values.filled,
+        "tls_verify": values.one_of("full", "none"),
+        "alpn": values.list_of(values.filled),
+        "mtu": values.within(0, 65535),
+        "srtp": _SRTP,
+        "srtp_suites": values.list_of(values.one_of(*get_args(SuiteName))),
     },
     HandlerConfig: {
         "type": values.one_of("webhook"),
@@ -140,7 +151,7 @@ _PARSE: dict[type, dict[str, values.Parse[Any]]] = {
         "timeout": values.duration,
         "secret": values.token,
     },
-    RegisterUser: {"server": values.filled, "username": values.filled},
+    RegisterUser: {"server": values.filled, "username": values.filled, "srtp": _SRTP},
     Credential: {"username": values.filled},
     AmiConfig: {"allows": values.list_of(values.network_or_star)},
     IceServer: {"urls": values.list_of(values.ice_url)},
@@ -411,8 +422,12 @@ def _contradictions(config: Config, raw: Mapping[str, Any]) -> Iterator[ConfigEr
     ua = config.ua
     if ua and (ua.ssl_certificate is None) != (ua.ssl_private_key is None):
         yield ConfigError("ua.ssl_certificate", "ssl_certificate and ssl_private_key belong together")
-    if ua and ua.tls_port and not ua.ssl_certificate:
-        yield ConfigError("ua.tls_port", "needs ssl_certificate and ssl_private_key")
+    if ua and (ua.ssl_client_certificate is None) != (ua.ssl_client_key is None):
+        yield ConfigError("ua.ssl_client_certificate", "ssl_client_certificate and ssl_client_key belong together")
+    for key in ("tls_port", "wss_port"):
+        if ua and getattr(ua, key) is not None and not ua.ssl_certificate:
+            yield ConfigError(f"ua.{key}", "needs ssl_certificate and ssl_private_key")
+    yield from _shared_ports(ua)
     if ua and ua.handler and ua.handler.timeout > ua.accept_timeout and "timeout" in raw["ua"]["handler"]:
         yield ConfigError("ua.handler.timeout", f"must not be longer than accept_timeout ({ua.accept_timeout:g} s)")
     if not config.on_loopback and not (config.tokens or config.allow_from or config.allow_anonymous):
@@ -425,6 +440,17 @@ _THREE_WAYS = """\
   allow_from = ["10.0.0.0/8"]            clients in these networks need nothing else
   allow_anonymous = true                 anybody who reaches the port may place calls
 or stay on this machine: http_addr = "127.0.0.1:8080\""""
+
+
+def _shared_ports(ua: UaConfig | None) -> Iterator[ConfigError]:
+    """Two streams cannot share a port; UDP has ports of its own."""
+    seen: set[int] = set()
+    for key in ("tcp_port", "tls_port", "ws_port", "wss_port"):
+        port = getattr(ua, key, None)
+        if port in seen:
+            yield ConfigError(f"ua.{key}", f"port {port} is taken by another transport")
+        if port:
+            seen.add(port)
 
 
 def _port_pairs(config: Config) -> int:

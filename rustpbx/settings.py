@@ -16,6 +16,15 @@ from rustpbx.values import Network
 
 LogLevel = Literal["trace", "debug", "info", "warn", "error"]
 LogFormat = Literal["console", "json"]
+SrtpWish = Literal["off", "prefer", "require"]
+SuiteName = Literal[
+    "AES_CM_128_HMAC_SHA1_80",
+    "AES_CM_128_HMAC_SHA1_32",
+    "AES_256_CM_HMAC_SHA1_80",
+    "AES_256_CM_HMAC_SHA1_32",
+    "AEAD_AES_128_GCM",
+    "AEAD_AES_256_GCM",
+]
 
 
 @attrs.frozen(kw_only=True)
@@ -36,6 +45,8 @@ class RegisterUser:
     display_name: str = ""
     disabled: bool = False
     credential: Credential | None = None
+    srtp: SrtpWish | None = None
+    """Of its calls; None: that of `[ua]`."""
 
 
 @attrs.frozen(kw_only=True)
@@ -75,10 +86,26 @@ class UaConfig:
     """Log every SIP message, at the level `debug` of the logger `rustpbx.sip.trace`."""
     handler: HandlerConfig | None = None
     register_users: tuple[RegisterUser, ...] = ()
+    srtp: SrtpWish = "off"
+    """Whether audio is SRTP: never, where the peer does it too, or always."""
+    srtp_suites: tuple[SuiteName, ...] = ("AES_CM_128_HMAC_SHA1_80", "AES_256_CM_HMAC_SHA1_80")
+    """What we offer, best first; all of them are accepted."""
     tcp_port: int | None = None
     tls_port: int | None = None
+    ws_port: int | None = None
+    wss_port: int | None = None
     ssl_certificate: str | None = None
+    """Our own, with the chain behind it, and its key: PEM files. Shown to who connects, and to whom we connect."""
     ssl_private_key: str | None = None
+    ssl_ca: str | None = None
+    """The authorities that certificates of peers must come from; None: the system's."""
+    ssl_client_certificate: str | None = None
+    ssl_client_key: str | None = None
+    """What we show to whom we connect, if that is not our own certificate."""
+    tls_verify: Literal["full", "none"] = "full"
+    alpn: tuple[str, ...] = ()
+    mtu: int = 1300
+    """A longer request goes by TCP where a peer leaves the transport to us; 0: never."""
 
 
 @attrs.frozen(kw_only=True)

@@ -43,7 +43,7 @@ def test_a_valid_file(capsys: pytest.CaptureFixture[str]) -> None:
     assert printed.out.splitlines() == [
         f"{SAMPLE}: valid",
         "  agents connect to http://127.0.0.1:8080 (this machine)",
-        "  SIP on udp 127.0.0.1:25060",
+        "  SIP on 127.0.0.1: udp 25060",
         "  incoming calls are refused with 503: no [ua.handler]",
         "  RTP on ports 12000 to 42000, at most 500 calls",
     ]
@@ -61,11 +61,11 @@ def test_a_typo(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize("argv", [["--conf", "{}", "check-config"], ["check-config", "--conf", "{}"]])
 def test_conf_may_stand_before_or_after(argv: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """--conf is understood on both sides of the command, warnings go to standard error."""
-    (tmp_path / "c.toml").write_text("tcp_port = 5060\nhttp_addr = '[::1]:81'\n")
+    (tmp_path / "c.toml").write_text("media_timeout = 5\nudp_port = 5060\nhttp_addr = '[::1]:81'\n")
     assert cli.main([word.format(tmp_path / "c.toml") for word in argv], {}) == 0
     printed = capsys.readouterr()
     assert "http://[::1]:81" in printed.out
-    assert printed.err == "warning: tcp_port: not built yet, nothing acts on it in this version\n"
+    assert printed.err == "warning: media_timeout: not built yet, nothing acts on it in this version\n"
 
 
 def test_the_summary_says_who_may_call() -> None:

@@ -105,11 +105,27 @@ KEYS = [
     Key("ua.trace", True, True, "yes", "expected true or false"),
     Key("ua.graceful_shutdown", False, False, "false", "expected true or false"),
     Key("ua.redirect", "Report", "report", "maybe", "must be one of follow, report"),
+    Key("ua.srtp", "Prefer", "prefer", "maybe", "must be one of off, prefer, require"),
+    Key(
+        "ua.srtp_suites",
+        ["AEAD_AES_256_GCM"],
+        ("AEAD_AES_256_GCM",),
+        ["F8_128_HMAC_SHA1_80"],
+        "must be one of AES_CM_128_HMAC_SHA1_80",
+    ),
     Key("ua.max_redirects", 1, 1, 0, "must be 1 to"),
-    Key("ua.tcp_port", 5070, 5070, 0, "must be 1 to 65535"),
-    Key("ua.tls_port", 5071, 5071, 0, "must be 1 to 65535"),
+    Key("ua.tcp_port", 5070, 5070, 65536, "must be 0 to 65535"),
+    Key("ua.tls_port", 5071, 5071, -1, "must be 0 to 65535"),
+    Key("ua.ws_port", 0, 0, "5080", "expected a whole number"),
+    Key("ua.wss_port", 5081, 5081, 65536, "must be 0 to 65535"),
     Key("ua.ssl_certificate", "/c.pem", "/c.pem", 1, "expected a string"),
     Key("ua.ssl_private_key", "/k.pem", "/k.pem", 1, "expected a string"),
+    Key("ua.ssl_ca", "/ca.pem", "/ca.pem", "", "must not be empty"),
+    Key("ua.ssl_client_certificate", "/c.pem", "/c.pem", 1, "expected a string"),
+    Key("ua.ssl_client_key", "/k.pem", "/k.pem", 1, "expected a string"),
+    Key("ua.tls_verify", "none", "none", "no", "must be one of full, none"),
+    Key("ua.alpn", ["sip"], ("sip",), "sip", "expected a list"),
+    Key("ua.mtu", 0, 0, -1, "must be 0 to 65535"),
     Key("ua.handler.type", "webhook", "webhook", "playbook", "must be one of webhook"),
     Key("ua.handler.url", "http://agent/in", ("http://agent/in",), "agent", "expected a URL"),
     Key("ua.handler.urls", ["http://b/"], ("http://b/",), [], "must not be empty"),
@@ -120,6 +136,7 @@ KEYS = [
     Key("ua.register_users.server", "sip:a:5070", "sip:a:5070", "", "must not be empty"),
     Key("ua.register_users.username", "1002", "1002", 1002, "expected a string"),
     Key("ua.register_users.display_name", "Desk", "Desk", 1, "expected a string"),
+    Key("ua.register_users.srtp", "require", "require", True, "expected a string"),
     Key("ua.register_users.disabled", True, True, "no", "expected true or false"),
     Key("ua.register_users.credential.username", "u", "u", "", "must not be empty"),
     Key("ua.register_users.credential.password", "p", "p", 1, "expected a string"),
@@ -152,8 +169,10 @@ def file_with(path: str, value: object) -> str:
     """The smallest file that sets one key."""
     table, _, key = path.rpartition(".")
     content: Any = {key: value}
-    if path in ("ua.ssl_certificate", "ua.ssl_private_key", "ua.tls_port"):
+    if path in ("ua.ssl_certificate", "ua.ssl_private_key", "ua.tls_port", "ua.wss_port"):
         content = {"ssl_certificate": "/c.pem", "ssl_private_key": "/k.pem", **content}
+    if path in ("ua.ssl_client_certificate", "ua.ssl_client_key"):
+        content = {"ssl_client_certificate": "/c.pem", "ssl_client_key": "/k.pem", **content}
     while True:
         content = {**NEEDS.get(table, {}), **content}
         if not table:
@@ -323,6 +342,9 @@ type = "http"
         ("udp_port = 1\n[ua]\nudp_port = 2", "udp_port", "given here and in [ua]"),
         ('[ua]\nssl_certificate = "a"', "ua.ssl_certificate", "belong together"),
         ("[ua]\ntls_port = 5061", "ua.tls_port", "needs ssl_certificate"),
+        ("[ua]\nwss_port = 0", "ua.wss_port", "needs ssl_certificate"),
+        ('[ua]\nssl_client_key = "a"', "ua.ssl_client_certificate", "belong together"),
+        ("[ua]\ntcp_port = 5080\nws_port = 5080", "ua.ws_port", "port 5080 is taken by another transport"),
         ('http_addr = "::1:8080"', "http_addr", "needs brackets"),
         ('http_addr = "localhost:99999"', "http_addr", "0 to 65535"),
         ("warnings = []", "warnings", "unknown key"),
@@ -402,12 +424,12 @@ def test_keys_of_the_pbx_side_are_ignored_and_said_once() -> None:
 
 def test_keys_not_built_yet_are_checked_and_said() -> None:
     """What this version does not act on gives a warning with its path, and its errors all the same."""
-    config = parse_config('media_timeout = 5\n[ua]\ntcp_port = 5\n[callrecord]\ntype = "local"')
+    config = parse_config('media_timeout = 5\n[ua]\ngraceful_shutdown = true\n[callrecord]\ntype = "local"')
     assert config.warnings == tuple(
         f"{path}: not built yet, nothing acts on it in this version"
-        for path in ("callrecord", "media_timeout", "ua.tcp_port")
+        for path in ("callrecord", "media_timeout", "ua.graceful_shutdown")
     )
-    assert parse_config("tcp_port = 5").warnings[0].startswith("tcp_port: not built")
+    assert parse_config("graceful_shutdown = true").warnings[0].startswith("graceful_shutdown: not built")
 
 
 def test_recorder_keys_win_over_the_recording_table() -> None:

@@ -60,15 +60,22 @@ LAYERS = {
     "settings.py": ("core", "values"),
     "config.py": ("errors", "settings", "values"),
     "dialplan.py": ("journal", "settings", "sip"),
+    "signalling.py": ("settings", "shell", "sip"),
     "shell/": ("core", "errors", "journal", "shell", "worker"),
     "worker.py": ("errors",),
     "outbound.py": ("core", "errors", "shell"),
     "sip/": ("core", "errors", "journal", "machine", "masking", "shell", "sip"),
     "media/": ("core", "errors", "journal", "machine", "shell", "media", "outbound"),
     "speech/": ("core", "errors", "journal", "machine", "shell", "media", "speech", "outbound"),
-    "session/": ("core", "dialplan", "errors", "journal", "machine", "shell", "sip", "media", "speech", "session"),
+    "session/": (
+        *("core", "dialplan", "errors", "journal", "machine", "masking", "shell"),
+        *("sip", "media", "speech", "session"),
+    ),
     "embed/": ("errors", "journal", "sip", "session", "embed"),
-    "control/": ("core", "errors", "journal", "shell", "sip", "session", "control", "config", "values", "outbound"),
+    "control/": (
+        *("core", "errors", "journal", "masking", "shell", "sip", "session", "control", "config"),
+        *("values", "outbound"),
+    ),
 }
 """Who may import whom. Not listed: the top (app, cli, demo, testing), which may import everything."""
 

@@ -22,6 +22,7 @@ from rustpbx.sip.hop import Hop, Target
 from rustpbx.sip.locate import Unlocated
 from rustpbx.sip.message import Lines, Request
 from rustpbx.sip.outages import retry_after
+from rustpbx.sip.sizing import by_size
 from rustpbx.sip.tables import (
     DELIVERY,
     DeliveryAction,
@@ -118,7 +119,8 @@ class Delivery:
 
     def located(self, found: Hops | Unlocated, now: float) -> None:
         """The servers are known, or there is none."""
-        self._rest = self._layer.outages.order(preferred(found, self._prefer), now)
+        hops = by_size(self.request, self.target, preferred(found, self._prefer), self._layer.config.mtu)
+        self._rest = self._layer.outages.order(hops, now)
         if not self._rest:
             self._outcome = Failed(503, found.problem if isinstance(found, Unlocated) else "no server")
             self._step(DeliveryTrigger.NOT_LOCATED, now)

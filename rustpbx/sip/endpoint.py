@@ -21,6 +21,7 @@ from rustpbx.sip.events import (
     Alias,
     CallRefused,
     Effect,
+    FlowLost,
     Garbled,
     Input,
     Located,
@@ -68,7 +69,7 @@ class Endpoint:
         Now: `transactions_running`, `transactions_waiting_ack`, `pending` (unanswered incoming calls), `dialogs`
         (answered calls), `calls` (all that leave something in memory). Since the start: `transactions_finished`,
         `malformed`, `strays`, `keep_alives`, `overloaded`, `late_wishes`, `retransmissions_received`,
-        `forks_ignored`, `unanswerable`, `bugs` (exceptions of ours; each ended the call it was in).
+        `forks_ignored`, `flows_lost`, `unanswerable`, `bugs` (exceptions of ours; each ended the call it was in).
         """
         states = Counter(call.state for call in self._directory.calls.values())
         answered = states[CallState.ANSWERED] + states[CallState.HANGING_UP]
@@ -84,6 +85,14 @@ class Endpoint:
     def unanswered(self) -> int:
         """How many of our requests still wait for a final response."""
         return self._layer.unanswered
+
+    def waits_for(self, branch: str) -> bool:
+        """Whether a request of ours has had no response at all."""
+        return self._layer.waits_for(branch)
+
+    def uses(self, flow: int) -> bool:
+        """Whether a dialog has its peer on the connection with this number."""
+        return any(dialog.peer.flow == flow for _, dialog in self._directory.dialogs.values())
 
     def call_id(self, leg: str) -> str | None:
         """The SIP Call-ID of a leg; None if there is none of that name, or nothing of it is left."""
@@ -109,6 +118,8 @@ class Endpoint:
                 self._malformed(error, source)
             case Located():
                 self._layer.located(what, now)
+            case FlowLost():
+                self._layer.counters["flows_lost"] += 1
             case Undeliverable():
                 self._layer.undeliverable(what, now)
             case SendInvite():
@@ -260,7 +271,7 @@ class Endpoint:
         check_wish(wish)
         if wish.leg in self._directory.live:
             raise LocalError(f"there is a leg {wish.leg!r} already")
-        if wish.callee.scheme != "sip":
+        if wish.callee.scheme not in {"sip", "sips"}:
             self._layer.emit(CallRefused(wish.leg, 416, "Unsupported URI Scheme"))
         elif len(self._directory.live) >= self.config.max_calls:
             self._layer.counters["overloaded"] += 1

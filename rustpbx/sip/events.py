@@ -56,6 +56,14 @@ class Located:
 
 
 @attrs.frozen
+class FlowLost:
+    """The way to a peer that was to be kept open (`Keep`) is gone, or our address on it has changed."""
+
+    hop: Hop
+    problem: str
+
+
+@attrs.frozen
 class Credentials:
     """Digest credentials; an empty `realm` answers any one realm (the first that challenges)."""
 
@@ -149,7 +157,7 @@ class SendDigit:
 
 
 Wish = SendInvite | Ring | Answer | Refuse | HangUp | AcceptOffer | RefuseOffer | SendOffer | SendDigit
-Input = Received | Garbled | Undeliverable | Located | Wish
+Input = Received | Garbled | Undeliverable | Located | FlowLost | Wish
 
 # -- effects --------------------------------------------------------------------------------------------------------
 
@@ -310,4 +318,18 @@ class Alias:
     port: int
 
 
-Effect = Send | Emit | Locate | Alias
+@attrs.frozen
+class Keep:
+    """Keep the way to this peer open by keep-alives (RFC 5626 4.4) until `LetGo`, or `FlowLost` comes back."""
+
+    hop: Hop
+
+
+@attrs.frozen
+class LetGo:
+    """The way to this peer need not be kept open any more."""
+
+    hop: Hop
+
+
+Effect = Send | Emit | Locate | Alias | Keep | LetGo

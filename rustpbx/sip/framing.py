@@ -24,6 +24,11 @@ class Framer:
         self._searched = 0  # no end of a head starts before this index
         self._size: int | None = None  # of the message at the start of the buffer, once its head is there
 
+    @property
+    def partial(self) -> bool:
+        """Whether a message has begun and not ended."""
+        return bool(self._buffer)
+
     def feed(self, data: bytes) -> list[bytes]:
         """Take the next bytes and return the messages (and PINGs) they complete, in order."""
         messages: list[bytes] = []

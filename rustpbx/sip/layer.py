@@ -28,7 +28,7 @@ from rustpbx.sip.locate import Unlocated, locate
 from rustpbx.sip.message import REASONS, CSeq, Lines, NameAddr, Request, Response, Via
 from rustpbx.sip.outages import Outages
 from rustpbx.sip.schedule import Schedule
-from rustpbx.sip.tables import InviteServer
+from rustpbx.sip.tables import InviteClient, InviteServer, RequestClient
 from rustpbx.sip.timing import Timing
 from rustpbx.sip.transaction import (
     Cancelled,
@@ -49,7 +49,8 @@ class EndpointConfig:
     """How the endpoint presents itself, and its bounds.
 
     `port` is the one we advertise in Via and Contact (0: `Stack` puts in the bound one), `ports` has those of the other
-    transports that we listen on, `callid_suffix` is the host part of our Call-IDs. Above `max_calls` live calls, or
+    transports that we listen on, `callid_suffix` is the host part of our Call-IDs. A request of more
+    than `mtu` bytes goes by TCP where the transport is left to us (18.1.1; 0: never). Above `max_calls` live calls, or
     `max_transactions` requests of peers being served, strangers get 503 with Retry-After (seconds), and nothing is kept
     of them. Running calls may have as many transactions again.
 
@@ -61,6 +62,7 @@ class EndpointConfig:
     port: int = 0
     callid_suffix: str = "rustpbx.com"
     ports: Mapping[Transport, int] = MappingProxyType({})
+    mtu: int = 1300
     max_transactions: int = 20_000
     max_calls: int = 2_000
     retry_after: int = 5
@@ -142,7 +144,8 @@ def response_hop(via: Via, source: Hop) -> Hop:
     host, sent_by = via.params.get("received") or via.host, via.port or source.transport.default_port
     port = via.params.get("rport") or ""
     if source.transport.reliable or not port.isdigit():
-        return Hop(source.transport, (host, sent_by), source.flow, source.domain)
+        domain = source.domain or ("" if is_literal(via.host) else via.host)
+        return Hop(source.transport, (host, sent_by), source.flow, domain if source.transport.secure else "")
     return Hop(source.transport, (host, int(port)))
 
 
@@ -154,8 +157,8 @@ def _client_key(branch: str, method: str) -> str:
 def _server_key(request: Request, method: str) -> ServerKey:
     via = request.via
     branch = via.branch or ""
-    if not branch.startswith(COOKIE):
-        # An RFC 2543 peer: what it keeps constant in copies and ACK.
+    if not branch.startswith(COOKIE) or branch == COOKIE:
+        # An RFC 2543 peer, or one whose branches are all the same: what it keeps constant in copies and ACK.
         branch = f"{request.call_id} {request.cseq.number} {request.from_.tag}"
     return branch, via.host.lower(), via.port, method
 
@@ -327,6 +330,11 @@ class TransactionLayer:
             self.feed_client(entry, Cancelled(), now)
         else:
             self._forget_client(entry)
+
+    def waits_for(self, branch: str) -> bool:
+        """Whether a transaction of ours has had no response at all."""
+        entry = self._clients.get(branch)
+        return entry is not None and entry.transaction.state in {InviteClient.CALLING, RequestClient.TRYING}
 
     def hear(self, heard: Heard, now: float) -> bool:
         """Take a response; False if no transaction of ours asked for it."""

@@ -7,7 +7,7 @@ import logging
 import math
 import random
 from collections import Counter, OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Literal
 
 import attrs
@@ -28,9 +28,13 @@ from rustpbx.sip.events import (
     Effect,
     Emit,
     Fact,
+    FlowLost,
+    Garbled,
     HangUp,
     IncomingCall,
     Input,
+    Keep,
+    LetGo,
     Locate,
     Located,
     Received,
@@ -42,7 +46,10 @@ from rustpbx.sip.events import (
 )
 from rustpbx.sip.hop import Hop, Transport, is_literal
 from rustpbx.sip.locate import Unlocated
+from rustpbx.sip.shell.connections import Connections, Exchange, Streams
 from rustpbx.sip.shell.dns import Names
+from rustpbx.sip.shell.udp import Flows
+from rustpbx.sip.stun import is_stun
 from rustpbx.sip.trace import Trace, Traced, Traces
 from rustpbx.sip.trace import log as trace_log
 from rustpbx.sip.uri import Uri
@@ -75,9 +82,11 @@ class Stack:
         port: int,
         external_ip: str | None = None,
         rng: random.Random | None = None,
+        streams: Streams | None = None,
     ) -> None:
         self.trace: Callable[[Traced], None] | None = None
         self.address: Address | None = None
+        self.listening: Mapping[Transport, Address] = {}
         self.facts: trio.MemoryReceiveChannel[Fact]
         self._emit, self.facts = trio.open_memory_channel[Fact](MOST_FACTS)
         # Full: the newest datagram is dropped and counted; SIP resends what matters.
@@ -90,6 +99,9 @@ class Stack:
         self._rng = rng or random.SystemRandom()
         self._names = Names(network, clock, self._rng, self.speaks)
         self._nursery: trio.Nursery | None = None
+        self._streams = streams or Streams()
+        self._flows = Flows(self._put_stun, self._lose, self._rng)
+        self._connections = Connections(network, clock, self._rng, self._exchange(), self._streams)
         self._endpoint: Endpoint | None = None
         self._counters: Counter[str] = Counter()
         self._traces = Traces()
@@ -107,7 +119,7 @@ class Stack:
         and `_refused`.
         """
         endpoint = self._endpoint.counters if self._endpoint is not None else Counter[str]()
-        return self._counters + self._names.counters + endpoint
+        return self._counters + self._names.counters + self._connections.counters + endpoint
 
     async def run(self, *, task_status: trio.TaskStatus[Address] = trio.TASK_STATUS_IGNORED) -> None:
         """Bind, then serve until cancelled; `started` gets the bound address. Raises OSError if it is in use."""
@@ -115,8 +127,13 @@ class Stack:
         try:
             self.address = datagrams.address
             port = self._config.port or datagrams.address[1]
-            self._endpoint = Endpoint(attrs.evolve(self._config, port=port), self._rng)
             async with trio.open_nursery() as nursery:
+                await nursery.start(self._connections.run)
+                for transport, listener in (await self._connections.listen(self._bind[0])).items():
+                    nursery.start_soon(self._connections.serve, transport, listener)
+                self.listening = {Transport.UDP: datagrams.address, **self._connections.listening}
+                ports = {transport: address[1] for transport, address in self._connections.listening.items()}
+                self._endpoint = Endpoint(attrs.evolve(self._config, port=port, ports=ports), self._rng)
                 nursery.start_soon(self._receive, datagrams)
                 self._nursery = nursery
                 nursery.start_soon(self._send, datagrams)
@@ -140,13 +157,18 @@ class Stack:
         found = self._traces.of(leg, self._clock.now())
         return None if found is None else Trace(leg, self.address, *found)
 
+    @property
+    def _waiting(self) -> int:
+        """How many messages wait to be sent."""
+        return self._unsent + self._connections.unsent
+
     async def flush(self, patience: float = 1.0) -> None:
         """Wait until everything is sent and every request of ours answered, at most `patience` seconds.
 
         For the shutdown: a BYE that is lost is sent once more.
         """
         with trio.move_on_after(patience):
-            while self._endpoint is not None and (self._unsent or self._endpoint.unanswered):
+            while self._endpoint is not None and (self._waiting or self._endpoint.unanswered):
                 await self._progress.park()
 
     def speaks(self, address: str) -> bool:
@@ -178,9 +200,15 @@ class Stack:
     async def _receive(self, datagrams: Datagrams) -> None:
         while True:
             data, source = await datagrams.receive()
-            hop = Hop(Transport.UDP, source)
-            self._note("in", hop, data)
-            self._feed(Received(data, hop, self.local_host(source[0])))
+            if is_stun(data):
+                self._counters["stun"] += 1
+                self._flows.hear(data, source)
+            else:
+                self._hear(data, Hop(Transport.UDP, source))
+
+    def _hear(self, data: bytes, hop: Hop) -> None:
+        self._note("in", hop, data)
+        self._feed(Received(data, hop, self.local_host(hop.address[0])))
 
     async def _tick(self) -> None:
         """Give the endpoint its ticks. Not `drive`: wishes are handled at once, so deadlines move meanwhile."""
@@ -196,7 +224,7 @@ class Stack:
             if send.destination.transport is Transport.UDP:
                 await self._transmit(datagrams, send.data, send.destination.address)
             else:
-                self._undeliverable(send, f"we do not speak {send.destination.transport}")
+                self._connections.send(send)
             self._unsent -= 1
             self._progress.unpark_all()
 
@@ -257,18 +285,38 @@ class Stack:
         """Do it; a fact that nobody takes ends its call by the wish that comes back."""
         if isinstance(effect, Emit):
             return self._report(effect.fact)
-        if isinstance(effect, Alias):
-            return None
-        if isinstance(effect, Locate):
-            if self._nursery is not None:
-                self._nursery.start_soon(self._find, effect)
-            return None
+        match effect:
+            case Send():
+                self._put(effect)
+            case Locate():
+                if self._nursery is not None:
+                    self._nursery.start_soon(self._find, effect)
+            case Alias(flow=flow, port=port):
+                self._connections.alias(flow, port)
+            case Keep(hop=hop):
+                self._keep(hop)
+            case LetGo(hop=hop):
+                self._flows.let_go(hop)
+                self._connections.let_go(hop)
+        return None
+
+    def _put(self, send: Send) -> None:
         try:
-            self._outbox.send_nowait(effect)
+            self._outbox.send_nowait(send)
             self._unsent += 1
         except trio.WouldBlock:
             self._counters["datagrams_dropped"] += 1
-        return None
+
+    def _keep(self, hop: Hop) -> None:
+        if self._nursery is None:
+            return
+        if hop.transport is Transport.UDP:
+            self._flows.keep(hop, self._nursery)
+        elif not self._connections.keep(hop):
+            self._nursery.start_soon(self._tell_lost, hop)
+
+    async def _tell_lost(self, hop: Hop) -> None:
+        self._feed(FlowLost(hop, "there is no connection"))
 
     def _report(self, fact: Fact) -> Wish | None:
         try:
@@ -278,6 +326,33 @@ class Stack:
             log.warning("nobody takes facts: %s is lost, the call is hung up", type(fact).__name__, call=fact.leg)
             return Refuse(fact.leg, 503) if isinstance(fact, IncomingCall) else HangUp(fact.leg)
         return None
+
+    def _exchange(self) -> Exchange:
+        """What the connections tell us, and ask."""
+
+        def asked(question: Callable[[Endpoint], bool]) -> bool:
+            return self._endpoint is not None and question(self._endpoint)
+
+        return Exchange(
+            heard=self._hear,
+            garbled=lambda error, hop: self._feed(Garbled(error, hop)),
+            passed=self._passed,
+            undeliverable=self._undeliverable,
+            flow_lost=self._lose,
+            waits_for=lambda branch: asked(lambda endpoint: endpoint.waits_for(branch)),
+            uses=lambda flow: asked(lambda endpoint: endpoint.uses(flow)),
+        )
+
+    def _passed(self, data: bytes, hop: Hop) -> None:
+        self._note("out", hop, data)
+        self._progress.unpark_all()
+
+    def _lose(self, hop: Hop, problem: str) -> None:
+        log.info("the way to %s is lost: %s", hop, problem)
+        self._feed(FlowLost(hop, problem))
+
+    def _put_stun(self, data: bytes, peer: Address) -> None:
+        self._put(Send(data, Hop(Transport.UDP, peer)))
 
     def _undeliverable(self, send: Send, problem: str) -> None:
         self._counters["undeliverable"] += 1
