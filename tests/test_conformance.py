@@ -21,6 +21,8 @@ from tests.kit.conformance import (
 )
 from tests.kit.rfcs import LACKING, SECTIONS, TITLES
 
+TORTURE = {"4475": 49, "5118": 10}
+
 
 def test_the_page_is_up_to_date() -> None:
     """What the marks say is what docs/sip.md says; else `python -m tests.kit.conformance --write`."""
@@ -38,6 +40,13 @@ def test_every_known_rfc_has_a_name_and_every_lack_a_title() -> None:
     """The lists of `tests.kit.rfcs` fit each other."""
     assert set(SECTIONS) <= set(TITLES)
     assert [key for key in LACKING if key[1] not in SECTIONS[key[0]]] == []
+
+
+@pytest.mark.parametrize("rfc", sorted(TORTURE))
+def test_torture_messages_are_all_there(rfc: str) -> None:
+    """Every message of RFC 4475 and RFC 5118 has a test that is marked with its section."""
+    assert len(SECTIONS[rfc]) == TORTURE[rfc]
+    assert {proof.section for proof in find_proofs() if proof.rfc == rfc} == set(SECTIONS[rfc])
 
 
 def test_marks_are_found_wherever_pytest_takes_them() -> None:

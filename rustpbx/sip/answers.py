@@ -16,6 +16,7 @@ ACCEPT: tuple[str, str] = ("Accept", "application/sdp")
 CAPABILITIES: Lines = (ALLOW, ACCEPT, ("Accept-Encoding", "identity"), ("Supported", ", ".join(sorted(SUPPORTED))))
 """The header fields of a 200 to OPTIONS (11.2); an empty Supported says that there are no extensions."""
 
+_SDP_RANGES = frozenset({"application/sdp", "application/*", "*/*"})
 _OFFERS = frozenset({"INVITE", "UPDATE"})
 
 
@@ -36,8 +37,22 @@ def refusal(request: Request) -> Refusal | None:
     missing = [tag for tag in list_tokens(request.all("Require")) if tag.lower() not in SUPPORTED]
     if missing:
         return Refusal(420, (("Unsupported", ", ".join(missing)),))
+    return _content_refusal(request)
+
+
+def _content_refusal(request: Request) -> Refusal | None:
+    """Sections 8.2.3 and 21.4.7: what the body is, and what ours may be."""
     if request.body and any(coding.lower() != "identity" for coding in list_tokens(request.all("Content-Encoding"))):
         return Refusal(415, (ACCEPT, ("Accept-Encoding", "identity")))
     if request.method in _OFFERS and request.body and request.content_type != "application/sdp":
         return Refusal(415, (ACCEPT,))
+    if request.method == "INVITE" and not _takes_sdp(request):
+        return Refusal(406)
     return None
+
+
+def _takes_sdp(request: Request) -> bool:
+    """Whether the answer may have a session description (20.1, 21.4.7); without an Accept it may."""
+    values = (value for line in request.all("Accept") for value in line.split(","))
+    ranges = {value.partition(";")[0].strip().lower() for value in values}
+    return not ranges or not ranges.isdisjoint(_SDP_RANGES)

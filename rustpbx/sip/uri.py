@@ -25,6 +25,7 @@ _SIP = re.compile(
     re.IGNORECASE,
 )
 _HOST_PORT = re.compile(rf"({_HOST})(?:[ \t]*:[ \t]*([0-9]{{1,5}}))?")
+_COLONS = re.compile(r":::(?=[0-9.]+\Z)")
 _TEL = re.compile(r"([^;?@:]+)((?:;[^?]*)?)")
 _BARE_SCHEMES = ("sip:", "sips:", "tel:")
 
@@ -205,11 +206,13 @@ def _uri_params(text: str) -> Params:
 
 
 def _ipv6(text: str) -> str:
+    # RFC 5118 4.10: the grammar of RFC 3261 has a colon too many before an IPv4 tail; who follows it is understood.
+    host = _COLONS.sub("::", text[1:-1])
     try:
-        ipaddress.IPv6Address(text[1:-1])
+        ipaddress.IPv6Address(host)
     except ValueError:
         raise RemoteError(f"not an IPv6 address: {text[:80]!r}") from None
-    return text[1:-1]
+    return host
 
 
 def _port(text: str) -> int:
