@@ -89,6 +89,7 @@ _VENDOR = values.one_of(
     "aliyun", "tencent", "minio", "aws", "gcp", "azure", "digital_ocean", aliases={"a_w_s": "aws", "g_c_p": "gcp"}
 )
 _SRTP = values.one_of(*get_args(SrtpWish))
+_SUITE = values.one_of(*get_args(SuiteName), aliases={name.lower(): name for name in get_args(SuiteName)})
 _LOG_LEVEL = values.one_of(*get_args(LogLevel), aliases={"warning": "warn"})
 
 
@@ -141,7 +142,7 @@ _PARSE: dict[type, dict[str, values.Parse[Any]]] = {
         "alpn": values.list_of(values.filled),
         "mtu": values.within(0, 65535),
         "srtp": _SRTP,
-        "srtp_suites": values.list_of(values.one_of(*get_args(SuiteName))),
+        "srtp_suites": values.list_of(_SUITE),
     },
     HandlerConfig: {
         "type": values.one_of("webhook"),

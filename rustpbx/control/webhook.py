@@ -19,6 +19,7 @@ import trio
 from rustpbx.control.wire import encode_json, rfc3339
 from rustpbx.errors import RustpbxError
 from rustpbx.journal import Journal
+from rustpbx.masking import mask_media_keys
 from rustpbx.shell.clock import Clock
 from rustpbx.sip.events import IncomingCall
 from rustpbx.values import shown_url
@@ -133,7 +134,7 @@ def announcement(call: IncomingCall, created_at: int) -> Mapping[str, object]:
         "callee": str(call.callee.uri.bare()),
         "event": "invite",
         "headers": list(call.headers),
-        "offer": call.offer.decode(errors="replace"),
+        "offer": mask_media_keys(call.offer.decode(errors="replace")),
     }
 
 

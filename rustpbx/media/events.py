@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from rustpbx.core import Address
+from rustpbx.errors import LocalError
 
 Pcm = npt.NDArray[np.int16]
 """Mono samples, shape (n,)."""
@@ -66,6 +67,10 @@ class SrtpKey:
 
     suite: SrtpSuite
     master: bytes = attrs.field(repr=False)
+
+    def __attrs_post_init__(self) -> None:
+        if len(self.master) != self.suite.key_size:
+            raise LocalError(f"a key of {len(self.master)} bytes for {self.suite.value}")
 
 
 @attrs.frozen(kw_only=True)

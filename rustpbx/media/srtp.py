@@ -31,7 +31,7 @@ REJECTED = -1
 """Not sealed by the peer: no or a wrong tag, too short, another SSRC too many."""
 
 REPLAYED = -2
-"""Sealed by the peer, but seen before or too old to tell."""
+"""Its number was seen before, or is too old to tell. Whether the peer had sealed it is not asked any more."""
 
 Pointer = Any
 """Where a packet begins: an opaque pointer of the binding."""

@@ -6,19 +6,31 @@ continues the same session (o= line: same id, rising version).
 
 from __future__ import annotations
 
+import attrs
+
 from rustpbx.errors import MediaError
-from rustpbx.media.events import MediaFormat
+from rustpbx.media.events import MediaFormat, SrtpKey
+from rustpbx.media.sdp.crypto import NO_SECURITY, PLAIN, Security, SrtpMode, SrtpPolicy
 from rustpbx.media.sdp.encoder import encode_sdp
 from rustpbx.media.sdp.model import SessionDescription
 from rustpbx.media.sdp.negotiate import LocalMedia, accept_answer, answer, offer
 from rustpbx.media.sdp.parser import parse_sdp
+from rustpbx.media.srtp import SUPPORTED
 
 
 class Agreement:
-    """The SDP state of one leg. Every method raises `MediaError` or `RemoteError` and then changes nothing."""
+    """The SDP state of one leg. Every method raises `MediaError` or `RemoteError` and then changes nothing.
 
-    def __init__(self, host: str, port: int, ssrc: int, session_id: int) -> None:
-        self._local = LocalMedia(host=host, port=port, ssrc=ssrc, session_id=session_id, version=session_id)
+    Keys for SRTP are made once per leg: a re-INVITE keeps them unless the peer changes its own. Then
+    ours change too, because a peer that starts anew expects our stream to do so (RFC 4568 section 7.1.4).
+    """
+
+    def __init__(self, host: str, port: int, ssrc: int, session_id: int, srtp: SrtpPolicy = PLAIN) -> None:
+        self._policy = srtp
+        self._local = LocalMedia(
+            host=host, port=port, ssrc=ssrc, session_id=session_id, version=session_id, security=self._fresh_keys()
+        )
+        self._last_peer_key: SrtpKey | None = None
         self._pending: SessionDescription | None = None
         self.format: MediaFormat | None = None
         """The last agreement; None before the first."""
@@ -32,23 +44,52 @@ class Agreement:
         self._pending = offer(self._next_local())
         return self._said(self._pending)
 
+    def _fresh_keys(self) -> Security:
+        if self._policy.mode is SrtpMode.OFF:
+            return NO_SECURITY
+        keys = tuple(SrtpKey(suite, self._policy.entropy(suite.key_size)) for suite in SUPPORTED)
+        return Security(mode=self._policy.mode, keys=keys, offered=self._policy.suites)
+
     def accept(self, body: bytes) -> MediaFormat:
         """Take the peer's answer to our offer. A further one (early media, then the answer) may differ."""
         if self._pending is None:
             raise MediaError("an SDP answer without an offer")
-        self.format = accept_answer(self._pending, parse_sdp(body))
+        agreed = accept_answer(self._pending, parse_sdp(body))
+        self._note(agreed, self._pending)
         self.theirs = body.decode("utf-8", "replace")
-        return self.format
+        return agreed
 
     def answer(self, body: bytes) -> tuple[bytes, MediaFormat]:
         """Answer the peer's offer."""
-        local = self._next_local()
-        description, agreed = answer(parse_sdp(body), local)
-        self._local, self.format = local, agreed
+        local, theirs = self._next_local(), parse_sdp(body)
+        description, agreed = answer(theirs, local)
+        if self._starts_anew(agreed):
+            local = attrs.evolve(local, security=self._fresh_keys())
+            description, agreed = answer(theirs, local)
+        self._local = local
+        self._note(agreed, description)
         return self._said(description), agreed
 
     def _next_local(self) -> LocalMedia:
         return self._local if not self.sdp else self._local.next()
+
+    def _starts_anew(self, agreed: MediaFormat) -> bool:
+        """Whether our keys have been used with another key of the peer's, or before a stretch of plain RTP."""
+        if agreed.srtp is None or self._last_peer_key is None:
+            return False
+        plain = self.format is not None and self.format.srtp is None
+        return plain or agreed.srtp.receive != self._last_peer_key
+
+    def _note(self, agreed: MediaFormat, ours: SessionDescription) -> None:
+        """Remember what is agreed; the suite in use and its profile are what we offer from now on."""
+        self.format = agreed
+        if agreed.srtp is None:
+            return
+        self._last_peer_key = agreed.srtp.receive
+        profile = next(media.protocol for media in ours.media if media.cryptos)
+        suite, security = agreed.srtp.send.suite, self._local.security
+        offered = tuple(dict.fromkeys((suite, *security.offered)))
+        self._local = attrs.evolve(self._local, profile=profile, security=attrs.evolve(security, offered=offered))
 
     def _said(self, description: SessionDescription) -> bytes:
         body = encode_sdp(description)
@@ -56,6 +97,6 @@ class Agreement:
         return body
 
 
-def check_offer(body: bytes) -> None:
+def check_offer(body: bytes, srtp: SrtpPolicy = PLAIN) -> None:
     """Raise what answering `body` would raise, before anything is set up for it."""
-    Agreement("127.0.0.1", 9, 1, 1).answer(body)
+    Agreement("127.0.0.1", 9, 1, 1, attrs.evolve(srtp, entropy=bytes)).answer(body)

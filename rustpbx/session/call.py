@@ -24,6 +24,7 @@ from rustpbx.session.ending import ENDINGS, SYSTEM, Ending, of_bye, of_hangup
 from rustpbx.session.options import CallOption
 from rustpbx.session.playback import AutoHangUp, Output, ServerTrack
 from rustpbx.session.processing import unavailable, vad_params
+from rustpbx.session.protection import NO_SRTP, SrtpRules
 from rustpbx.session.refusing import refusal, rejection
 from rustpbx.session.reporting import Reporter
 from rustpbx.session.tables import (
@@ -56,7 +57,7 @@ class CallConfig:
     """What a call takes from the server. Times in seconds; `address` is our own SIP address for calls without one.
 
     `default_voice` says whether a text can be spoken where no option names a provider. `admit` asks the dial policy
-    for a call that the agent places: "" if it may be, else why not.
+    for a call that the agent places: "" if it may be, else why not. `srtp` says which calls are protected.
     """
 
     session_id: str
@@ -66,6 +67,7 @@ class CallConfig:
     ring_timeout: float = 120.0
     default_voice: bool = True
     admit: Callable[[Uri], str] = lambda _: ""
+    srtp: SrtpRules = NO_SRTP
 
 
 class CallCore:
@@ -206,7 +208,7 @@ class CallCore:
     def _classify_incoming(self, call: sip.IncomingCall) -> CallTrigger:
         try:
             if call.offer:
-                check_offer(call.offer)
+                check_offer(call.offer, self.config.srtp.incoming(call.callee.uri))
         except (MediaError, RemoteError) as problem:
             self.report.problem = str(problem)
             self.report.status = getattr(problem, "reply", 488)
@@ -281,7 +283,8 @@ class CallCore:
         assert self._incoming is not None  # noqa: S101
         if self._agreement is not None:
             return
-        self._agreement = Agreement(ready.host, ready.port, ready.ssrc, self._sdp_id)
+        srtp = self.config.srtp.incoming(self._incoming.callee.uri)
+        self._agreement = Agreement(ready.host, ready.port, ready.ssrc, self._sdp_id, srtp)
         if self._incoming.offer:
             self._out.append(effects.SetRemote(self._agreement.answer(self._incoming.offer)[1]))
         else:
@@ -321,10 +324,12 @@ class CallCore:
 
     def _send_invite(self, cause: effects.LegReady, now: float) -> None:
         assert self._dialling is not None  # noqa: S101
-        self._agreement = Agreement(cause.host, cause.port, cause.ssrc, self._sdp_id)
+        dialling = self._dialling
+        srtp = self.config.srtp.outgoing(dialling.caller.uri, dialling.callee, dialling.srtp)
+        self._agreement = Agreement(cause.host, cause.port, cause.ssrc, self._sdp_id, srtp)
         self._start_session_track(cause, now)
         self._process_audio(now)
-        self._out.append(self._dialling.invite(self.id, cause.host, self._agreement.offer()))
+        self._out.append(dialling.invite(self.id, cause.host, self._agreement.offer()))
 
     def _apply_early_sdp(self, cause: sip.CallProgress, now: float) -> None:
         if cause.body and self._fits(cause.body):

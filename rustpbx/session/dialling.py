@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import attrs
 
 from rustpbx.errors import RemoteError, RustpbxError
+from rustpbx.media.sdp.crypto import SrtpMode
 from rustpbx.session.options import CallOption, SipOption
 from rustpbx.sip.events import Credentials, SendInvite
 from rustpbx.sip.headers import canonical, is_token
@@ -52,6 +53,7 @@ class Dialling:
     credentials: Credentials | None
     contact: Uri | None
     headers: Lines
+    srtp: SrtpMode | None = None
 
     @classmethod
     def of(cls, option: CallOption, own_address: str) -> Dialling:
@@ -76,6 +78,7 @@ class Dialling:
             credentials=Credentials(sip.username, sip.password or "", sip.realm or "") if sip.username else None,
             contact=_contact(sip.contact),
             headers=header_lines("option.sip.headers", sip.headers or {}),
+            srtp=_srtp(sip.srtp),
         )
 
     def invite(self, leg: str, local_host: str, offer: bytes) -> SendInvite:
@@ -108,6 +111,16 @@ def _contact(text: str | None) -> Uri | None:
         return parse_uri(text.strip().removeprefix("<").removesuffix(">"))
     except RemoteError as problem:
         raise DialError(f"option.sip.contact: {problem}") from None
+
+
+def _srtp(text: str | None) -> SrtpMode | None:
+    if text is None:
+        return None
+    try:
+        return SrtpMode(text)
+    except ValueError:
+        modes = ", ".join(mode.value for mode in SrtpMode)
+        raise DialError(f"option.sip.srtp: {text[:40]!r} is none of {modes}") from None
 
 
 def header_lines(key: str, headers: Mapping[str, str]) -> Lines:

@@ -130,7 +130,8 @@ class MediaPassOption:
 class SipOption:
     """What an outgoing INVITE carries: digest credentials, a Contact URI, extra header fields by name.
 
-    Empty credentials are no credentials; an empty `realm` answers any realm.
+    Empty credentials are no credentials; an empty `realm` answers any realm. `srtp` is `off`, `prefer` or `require`
+    for this call; None is what the account or the server has.
     """
 
     username: str | None = None
@@ -138,6 +139,7 @@ class SipOption:
     realm: str | None = None
     contact: str | None = None
     headers: Mapping[str, str] | None = None
+    srtp: str | None = None
 
 
 @attrs.frozen(kw_only=True)

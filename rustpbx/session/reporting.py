@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+from rustpbx.masking import mask_media_keys
 from rustpbx.media import events as media
 from rustpbx.session import events
 from rustpbx.session.effects import Tell
@@ -59,7 +60,7 @@ class Reporter:
             timestamp=self._wall(now),
             caller=caller,
             callee=callee,
-            sdp=offer.decode("utf-8", "replace"),
+            sdp=mask_media_keys(offer.decode("utf-8", "replace")),
         )
 
     def ringing(self, *, early_media: bool, now: float) -> events.Ringing:
@@ -72,7 +73,7 @@ class Reporter:
         """`answer`, then the errors that had to wait for it."""
         self.answered_at = self._wall(now)
         held, self._held = self._held, []
-        return [events.Answered(track_id=self._id, timestamp=self.answered_at, sdp=sdp), *held]
+        return [events.Answered(track_id=self._id, timestamp=self.answered_at, sdp=mask_media_keys(sdp)), *held]
 
     def reject(self, code: int, reason: str, now: float) -> events.Rejected:
         """`reject`."""

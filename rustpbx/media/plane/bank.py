@@ -10,6 +10,7 @@ import numpy as np
 
 from rustpbx.errors import OverloadedError
 from rustpbx.media.plane.stages import FRAME, HEADER, SILENCE
+from rustpbx.media.srtp import TRAILER
 
 DEPTH = 32
 """Frames in a jitter ring: 640 ms, which holds the deepest buffer and a burst after a stall."""
@@ -79,8 +80,8 @@ class Bank:
         self.phase = np.zeros(slots, np.int64)  # frames already in the packet being filled
         self.marker = np.zeros(slots, np.bool_)  # the next packet begins a talk spurt
         self.talking = np.zeros(slots, np.bool_)  # the last frame came from a source
-        self.packets = np.zeros((slots, HEADER + MOST_FRAMES * FRAME), np.uint8)
-        self.payload = self.packets[:, HEADER:].reshape(slots, MOST_FRAMES, FRAME)
+        self.packets = np.zeros((slots, HEADER + MOST_FRAMES * FRAME + TRAILER), np.uint8)
+        self.payload = self.packets[:, HEADER:-TRAILER].reshape(slots, MOST_FRAMES, FRAME)
         self.sent = np.zeros(slots, np.int64)
         self.octets = np.zeros(slots, np.int64)
 

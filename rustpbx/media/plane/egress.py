@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 
+import attrs
 import numpy as np
 
 from rustpbx.media.plane import stages
@@ -12,9 +13,19 @@ from rustpbx.media.plane.bank import PLAYOUT, Bank
 from rustpbx.media.plane.leg import Leg
 from rustpbx.media.plane.port import Parcel, Ports
 from rustpbx.media.plane.stages import FRAME, HEADER, Bytes, Flags, Slots
+from rustpbx.media.srtp import Pointer, Sealer, overhead, pointers
 
 LOW = 4
 """Frames in a playout ring below which it is filled up from the spool. Looked at in each tick, so that one would do."""
+
+
+@attrs.frozen
+class _Plan:
+    """What a tick sends, and which of it has to be sealed: by whom, from where on, how many bytes."""
+
+    slots: bytes = b""
+    parcels: list[Parcel] = attrs.field(factory=list)
+    seals: tuple[tuple[int, Sealer, Pointer, int], ...] = ()
 
 
 class Egress:
@@ -33,7 +44,8 @@ class Egress:
         self._guard = guard
         self._legs: dict[int, Leg] = {}
         self._parcels: dict[int, Parcel] = {}
-        self._planned: tuple[bytes, list[Parcel]] = (b"", [])
+        self._places = pointers(bank.packets)
+        self._planned = _Plan()
         self.frames_due = 0
         self.frames_sent = 0
 
@@ -45,16 +57,20 @@ class Egress:
         """It does no more."""
         self._legs.pop(leg.slot, None)
         self._parcels.pop(leg.slot, None)
-        self._planned = (b"", [])
+        self._planned = _Plan()
 
     def route(self, leg: Leg) -> None:
-        """The leg's destination or packet time has changed: build anew what the send loop uses."""
+        """The leg's destination, packet time or key has changed: build anew what the send loop uses."""
         if leg.destination is None:
             return
-        size = HEADER + FRAME * int(self._bank.frames[leg.slot])
+        size = self._size(leg.slot) + (overhead(leg.sealer.key.suite) if leg.sealer else 0)
         packet = memoryview(self._bank.packets[leg.slot])[:size]
         self._parcels[leg.slot] = (leg.rtp, packet, leg.destination)
-        self._planned = (b"", [])
+        self._planned = _Plan()
+
+    def _size(self, slot: int) -> int:
+        """Bytes of a slot's RTP packets."""
+        return HEADER + FRAME * int(self._bank.frames[slot])
 
     def speak(self) -> None:
         """Send what is due in this tick."""
@@ -79,7 +95,7 @@ class Egress:
         full = slots[phase + 1 >= bank.frames[slots]]
         # What can raise comes first, so that a second run, row by row, finds everything as it was.
         encoded = self._encoded(slots, playing)
-        parcels = self._plan(full)
+        plan = self._plan(full)
         bank.payload[slots, phase] = encoded
         players = slots[playing]
         bank.playout_head[players] = (bank.playout_head[players] + 1) % PLAYOUT
@@ -90,15 +106,17 @@ class Egress:
         first = slots[phase == 0]
         bank.stamp[first] = bank.rtp_time[first]
         bank.phase[slots] = phase + 1
-        if parcels:
-            self._send(full, parcels)
+        if plan.parcels:
+            self._send(full, plan)
 
-    def _plan(self, slots: Slots) -> list[Parcel]:
+    def _plan(self, slots: Slots) -> _Plan:
         """What to send where: nearly always the same as in the tick before."""
         key = slots.tobytes()
-        if key != self._planned[0]:
-            self._planned = (key, [self._parcels[slot] for slot in slots.tolist()])
-        return self._planned[1]
+        if key != self._planned.slots:
+            sealers = [(at, slot, self._legs[slot].sealer) for at, slot in enumerate(slots.tolist())]
+            seals = [(at, sealer, self._places[slot], self._size(slot)) for at, slot, sealer in sealers if sealer]
+            self._planned = _Plan(key, [self._parcels[slot] for slot in slots.tolist()], tuple(seals))
+        return self._planned
 
     def _encoded(self, slots: Slots, playing: Flags) -> Bytes:
         bank = self._bank
@@ -109,8 +127,8 @@ class Egress:
         encoded[playing] = bank.playout[players, bank.playout_head[players]]
         return encoded
 
-    def _send(self, slots: Slots, parcels: list[Parcel]) -> None:
-        """Write the headers of full packets and send them, always in the order of their slots."""
+    def _send(self, slots: Slots, plan: _Plan) -> None:
+        """Write the headers of full packets, seal and send them, always in the order of their slots."""
         bank = self._bank
         stages.write_headers(
             bank.packets,
@@ -121,7 +139,8 @@ class Egress:
             rtp_time=bank.stamp[slots],
             ssrc=bank.ssrc_out[slots],
         )
-        refused = self._ports.send_all(parcels)
+        unsealed = [at for at, sealer, place, size in plan.seals if not sealer.seal(place, size)]
+        refused = self._send_sealed(plan.parcels, unsealed) if unsealed else self._ports.send_all(plan.parcels)
         frames = bank.frames[slots]
         self.frames_due += int(frames.sum())
         bank.phase[slots] = 0
@@ -137,6 +156,13 @@ class Egress:
         bank.octets[slots] += frames * FRAME
         bank.played[slots] += bank.unsent[slots]
         bank.unsent[slots] = 0
+
+    def _send_sealed(self, parcels: list[Parcel], unsealed: list[int]) -> list[int]:
+        """Send all but those that could not be sealed, which must not leave as they are; what was not sent."""
+        self._counters["srtp_not_sealed"] += len(unsealed)
+        sealed = sorted(set(range(len(parcels))) - set(unsealed))
+        refused = self._ports.send_all([parcels[at] for at in sealed])
+        return sorted([*unsealed, *(sealed[at] for at in refused)])
 
     def _tend(self, slots: Slots) -> None:
         """Fill up low rings, and tell sources whose last frame has gone."""

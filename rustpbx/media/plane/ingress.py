@@ -2,7 +2,8 @@
 
 Ordinary packets (20 ms of the agreed codec from the known SSRC) are handled a round at a time, all calls at once.
 Everything else (first packets, other packet times, DTMF, RTCP on the same port, padding, strangers) takes the slower
-way, packet by packet, to the same arrays.
+way, packet by packet, to the same arrays. SRTP is opened where it lies, before anything else is believed of it; from
+there on it is RTP.
 """
 
 from __future__ import annotations
@@ -16,11 +17,13 @@ from rustpbx.core import Address
 from rustpbx.media.events import DigitPressed
 from rustpbx.media.plane import stages
 from rustpbx.media.plane.bank import DEPTH, PACKET, Bank
-from rustpbx.media.plane.leg import Leg
+from rustpbx.media.plane.early import Early
+from rustpbx.media.plane.leg import Leg, Newcomer
 from rustpbx.media.plane.port import Datagram, Ports
 from rustpbx.media.plane.stages import FRAME, HEADER, Flags, Slots
 from rustpbx.media.rtp import RtpPacket, is_rtcp, parse_rtp
 from rustpbx.media.seq import extend
+from rustpbx.media.srtp import REPLAYED, pointers
 
 ROUNDS = 64
 """Packets taken from one socket in one tick. A flood beyond overflows in the kernel's buffer, or is dropped here."""
@@ -64,19 +67,34 @@ class Ingress:
         self._rtp: dict[int, Leg] = {}
         self._rtcp: dict[int, Leg] = {}
         self._legs: dict[int, Leg] = {}
+        self._early: dict[int, Early] = {}
         self._packets = ports.packets
-        self._views = [memoryview(row) for row in ports.packets]
+        self._desk = np.zeros((1, PACKET), np.uint8)  # one more row, for what was kept
+        self._views = [memoryview(row) for row in (*ports.packets, *self._desk)]
+        self._places = [*pointers(ports.packets), *pointers(self._desk)]
 
     def add(self, leg: Leg) -> None:
         """Read this leg's sockets from now on."""
         self._rtp[leg.rtp] = self._legs[leg.slot] = leg
         self._rtcp[leg.rtcp] = leg
+        self._early[leg.rtp] = Early()
 
     def remove(self, leg: Leg) -> None:
         """Read them no more."""
         self._rtp.pop(leg.rtp, None)
         self._rtcp.pop(leg.rtcp, None)
         self._legs.pop(leg.slot, None)
+        self._early.pop(leg.rtp, None)
+
+    def settle(self, leg: Leg, now: float) -> None:
+        """The leg has its first peer: judge what came before."""
+        early = self._early.pop(leg.rtp, None)
+        desk = len(self._views) - 1
+        for arrived, data, source in early.fresh(now) if early else ():
+            taken: list[Taken] = []
+            self._views[desk][: len(data)] = data
+            self._sort([(leg.rtp, desk, len(data), source)], taken, arrived, arrived)
+            self._take(taken, arrived, arrived)
 
     def drain(self, now: float, epoch: float) -> None:
         """Read what waits on every socket, at most `ROUNDS` packets each."""
@@ -96,12 +114,35 @@ class Ingress:
     def _sort(self, datagrams: list[Datagram], taken: list[Taken], now: float, epoch: float) -> None:
         """Tell packets of a leg's believed peer, which are `taken`, from others."""
         by_handle = self._rtp
-        for handle, row, size, source in datagrams:
+        for datagram in datagrams:
+            handle, row, size, source = datagram
             leg = by_handle.get(handle)
             if leg is None:
                 self._aside(handle, self._views[row][:size], source, epoch)
+            elif leg.opener is not None:
+                opened = self._open(leg, datagram, now, epoch)
+                if opened:
+                    taken.append((row, leg.slot, opened))
             elif source == leg.believed or self._admit(leg, self._views[row][:size], source, now):
                 taken.append((row, leg.slot, size))
+
+    def _open(self, leg: Leg, datagram: Datagram, now: float, epoch: float) -> int:
+        """Open what came to a leg with SRTP, if it can be the peer's; its size as RTP, 0 if it is none to be judged."""
+        _, row, size, source = datagram
+        data, latch = self._views[row][:size], leg.latch
+        assert leg.opener is not None  # noqa: S101 - asked by the caller
+        assert latch is not None  # noqa: S101 - keys and peer are agreed on together
+        if is_rtcp(data):
+            self._report(leg, data, source, epoch)
+            return 0
+        if source != leg.believed and not latch.may_learn(source, now):
+            leg.drop("rtp_stranger")
+            return 0
+        opened = leg.opener.open(self._places[row], data)
+        if opened < 0:
+            leg.drop("srtp_replayed" if opened == REPLAYED else "srtp_rejected")
+            return 0
+        return opened if source == leg.believed or self._admit(leg, data[:opened], source, now) else 0
 
     def _take(self, taken: list[Taken], now: float, epoch: float) -> None:
         """Judge and place packets, those of one leg in their order and not more than `ROUNDS` of it."""
@@ -129,12 +170,18 @@ class Ingress:
         latch = leg.latch
         if latch is None or source[0] not in (latch.signalled[0], latch.send_to[0]):
             leg.drop("rtcp_stranger")
-        elif not leg.reporter.receive(data, epoch):
+            return
+        opened = data if leg.opener is None else leg.opener.open_report(data)
+        if opened is None:
+            leg.drop("srtcp_rejected")
+        elif not leg.reporter.receive(opened, epoch):
             leg.drop("rtcp_malformed")
 
     def _admit(self, leg: Leg, data: memoryview, source: Address, now: float) -> bool:
         """A packet from another source than the believed one: may it be the peer's?"""
-        latch = leg.latch
+        latch, early = leg.latch, self._early.get(leg.rtp)
+        if early is not None and early.keep(data, source, now):
+            return False
         if latch is not None and leg.format is not None:
             if is_rtcp(data) and leg.format.rtcp_mux and source == latch.send_to:
                 return True
@@ -223,10 +270,36 @@ class Ingress:
         elif not 0 < len(packet.payload) <= LONGEST:
             leg.drop("rtp_malformed")
         else:
-            self._audio(leg, packet, now)
+            known = self._known(leg, packet)
+            for one in known:
+                self._audio(leg, one, now)
+            if len(known) > 1:
+                self._bank.hold[leg.slot] -= 1  # the first has waited for the second already
+
+    def _known(self, leg: Leg, packet: RtpPacket) -> tuple[RtpPacket, ...]:
+        """What may be heard now that this packet is here: itself, if its SSRC is believed.
+
+        A new SSRC is believed with its second packet in sequence (RFC 3550 appendix A.1), which brings the first along,
+        and not while the old one goes on: two streams at once would start the jitter buffer again and again.
+        """
+        bank, slot = self._bank, leg.slot
+        if not bank.ssrc_known[slot] or packet.ssrc == bank.ssrc_in[slot]:
+            return (packet,)
+        received, before = int(bank.received[slot]), leg.newcomer
+        if before is not None and before.received == received and before.packet.ssrc == packet.ssrc:
+            if packet.sequence == (before.packet.sequence + 1) & 0xFFFF:
+                leg.newcomer = None
+                return (before.packet, packet)
+            if packet.sequence == before.packet.sequence:
+                return ()
+        if before is not None:
+            leg.drop("rtp_probation")
+        leg.newcomer = Newcomer(packet, received)
+        return ()
 
     def _digit(self, leg: Leg, packet: RtpPacket, now: float) -> None:
-        self._count(leg, packet, now)
+        if self._bank.ssrc_known[leg.slot] and packet.ssrc == self._bank.ssrc_in[leg.slot]:
+            self._count(leg, packet, now)  # one of an SSRC of its own says nothing about the audio
         digit = leg.digits.receive(packet.ssrc, packet.timestamp, packet.payload)
         if digit is not None:
             leg.tell(DigitPressed(leg.name, digit, now))

@@ -9,13 +9,15 @@ import trio
 
 from rustpbx.core import Address
 from rustpbx.media.dtmf import DigitReceiver
-from rustpbx.media.events import Direction, Fact, LegStats, MediaFormat
+from rustpbx.media.events import Direction, Fact, LegStats, MediaFormat, SrtpKeys
 from rustpbx.media.plane.bank import Bank
 from rustpbx.media.plane.latch import Latch
 from rustpbx.media.plane.report import Reporter
 from rustpbx.media.plane.source import Source
 from rustpbx.media.plane.stages import LAW_OF, LAWS
 from rustpbx.media.plane.tap import Tap
+from rustpbx.media.rtp import RtpPacket
+from rustpbx.media.srtp import Opener, Sealer
 from rustpbx.media.vad.activity import Activity
 from rustpbx.media.vad.detector import Detector
 
@@ -29,6 +31,14 @@ class Watch:
 
     detector: Detector
     activity: Activity
+
+
+@attrs.frozen
+class Newcomer:
+    """The first packet of an SSRC that is not believed yet, and how many of the believed one had come before it."""
+
+    packet: RtpPacket
+    received: int
 
 
 @attrs.define(eq=False)
@@ -48,6 +58,10 @@ class Leg:
     format: MediaFormat | None = None
     latch: Latch | None = None
     believed: Address | None = None  # the latch's address, where the drain loop finds it fastest
+    former: Address | None = None  # whom the port's last call believed: it may still be sending
+    sealer: Sealer | None = None  # both are None on a leg without SRTP
+    opener: Opener | None = None
+    newcomer: Newcomer | None = None
     digits: DigitReceiver = attrs.field(factory=DigitReceiver)
     source: Source | None = None
     taps: list[Tap] = attrs.field(factory=list)
@@ -57,6 +71,7 @@ class Leg:
     dropped: int = 0
     strays: int = 0  # packets in a row outside the jitter ring
     heard_before: tuple[int, int] = (0, 0)  # received and expected of earlier SSRCs
+    _contexts: tuple[Sealer, Opener] | None = None
 
     @property
     def receiving(self) -> bool:
@@ -93,10 +108,14 @@ class Leg:
         self.counters[why] += 1
 
     def agree(self, media: MediaFormat, now: float) -> None:
-        """Obey a new agreement: address (learned anew), codecs, direction, packet time."""
+        """Obey a new agreement: keys, address (learned anew), codecs, direction, packet time.
+
+        Raises `MediaError`, and changes nothing, if there is no SRTP of that suite here.
+        """
+        self._protect(media.srtp)
         before, self.format = self.format, media
         bank, slot = self.bank, self.slot
-        self.latch = Latch(media.remote, now)
+        self.latch = Latch(media.remote, now, barred=self.former)
         self.believed = None
         bank.receive_pt[slot] = media.receive_pt if media.direction in RECEIVING else -1
         law = LAW_OF[media.codec]
@@ -113,6 +132,22 @@ class Leg:
             bank.frames[slot], bank.phase[slot] = frames, 0
         bank.sending[slot] = media.direction in SENDING
         bank.marker[slot] |= before is None or before.direction not in SENDING
+
+    def _protect(self, keys: SrtpKeys | None) -> None:
+        """Seal and open with these keys from now on.
+
+        A key that stays keeps its context, over holds and stretches of plain RTP: its rollover counter goes on, no
+        keystream is used twice, and what was heard before is still a replay. A new key starts both anew.
+        """
+        if keys is None:
+            self.sealer = self.opener = None
+            return
+        sealer, opener = self._contexts or (None, None)
+        if sealer is None or sealer.key != keys.send:
+            sealer = Sealer(keys.send)
+        if opener is None or opener.key != keys.receive:
+            opener = Opener(keys.receive)
+        self._contexts = self.sealer, self.opener = sealer, opener
 
     def forget(self) -> None:
         """Empty the jitter buffer; the next packet starts it again."""

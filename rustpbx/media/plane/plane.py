@@ -17,6 +17,7 @@ from collections.abc import AsyncIterator, Callable
 import attrs
 import trio
 
+from rustpbx.core import Address
 from rustpbx.errors import MediaError, OverloadedError
 from rustpbx.journal import Journal
 from rustpbx.media.events import Fact, LegFailed, LegOpened, LegStats, MediaFormat, VadParams
@@ -69,6 +70,7 @@ class Plane:
         self._pool = PortPool(config.first_port, config.last_port, config.quarantine, rng)
         self._legs: dict[str, Leg] = {}
         self._by_slot: dict[int, Leg] = {}
+        self._former: dict[int, Address] = {}
         self._egress = Egress(self._bank, ports, self.counters, self._guard)
         self._hearing = Hearing(self._bank, self.counters, self._guard, self._eject)
         self._ingress = Ingress(self._bank, ports, self.counters, eject=self._eject, route=self._egress.route)
@@ -159,6 +161,7 @@ class Plane:
             bank=bank,
             counters=self.counters,
             reporter=Reporter(ssrc, cname),
+            former=self._former.pop(port, None),
         )
         self._legs[leg] = self._by_slot[slot] = opened
         self._ingress.add(opened)
@@ -169,7 +172,7 @@ class Plane:
     def set_remote(self, leg: str, media: MediaFormat) -> None:
         """Obey an agreement, the first or that of a re-INVITE: the peer's address is learned anew.
 
-        Raises `MediaError` if there is no such leg.
+        Raises `MediaError` if there is no such leg, or no SRTP of the suite agreed on.
         """
         found = self._find(leg)
         first = found.format is None
@@ -180,6 +183,7 @@ class Plane:
             return
         self._egress.route(found)
         if first:
+            self._ingress.settle(found, now)
             self._schedule(found, now, first=True)
 
     def close_leg(self, leg: str) -> LegStats:
@@ -198,6 +202,8 @@ class Plane:
         self._ports.close(found.rtp)
         self._ports.close(found.rtcp)
         self._pool.rest(found.port, self._clock.now())
+        if found.believed is not None:
+            self._former[found.port] = found.believed
         self._bank.give(found.slot)
         return stats
 
@@ -377,5 +383,7 @@ class Plane:
             )
         build = leg.reporter.bye if bye else leg.reporter.report
         handle = leg.rtp if leg.format.rtcp_mux else leg.rtcp
-        if not self._ports.send(handle, build(sent, heard, epoch), destination):
+        plain = build(sent, heard, epoch)
+        report = plain if leg.sealer is None else leg.sealer.seal_report(plain)
+        if report is None or not self._ports.send(handle, report, destination):
             self.counters["sends_refused"] += 1

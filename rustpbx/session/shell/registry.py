@@ -19,6 +19,7 @@ from rustpbx.session import effects
 from rustpbx.session.call import CallConfig, CallCore
 from rustpbx.session.options import CallType
 from rustpbx.session.params import CallSummary, Health, SessionExistsError, SessionParams
+from rustpbx.session.protection import NO_SRTP, SrtpRules
 from rustpbx.session.shell.attachment import Attachment
 from rustpbx.session.shell.call_task import CallTask
 from rustpbx.session.shell.services import Services
@@ -48,6 +49,7 @@ class Registry:
         ring_timeout: float = 120.0,
         max_calls: int = 500,
         dial_plan: DialPlan | None = None,
+        srtp: SrtpRules = NO_SRTP,
     ) -> None:
         self._services = services
         self._rng = rng
@@ -55,6 +57,7 @@ class Registry:
         self._accept_timeout = accept_timeout
         self._ring_timeout = ring_timeout
         self._max_calls = max_calls
+        self._srtp = srtp
         self.dial_plan = dial_plan or DialPlan()
         self._calls: dict[str, CallTask] = {}
         self._nursery: trio.Nursery | None = None
@@ -164,6 +167,7 @@ class Registry:
             ring_timeout=self._ring_timeout,
             default_voice=has_default_voice(),
             admit=partial(self._admit, session_id),
+            srtp=self._srtp,
         )
         core = CallCore(config, clock.wall, self._rng.getrandbits(31), clock.now())
         call = CallTask(core, params, self._services)
