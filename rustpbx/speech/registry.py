@@ -27,6 +27,7 @@ from rustpbx.speech.streaming import SentenceBySentence
 LOCAL = "local"
 
 BUILT_IN = {
+    "aliyun": "rustpbx.speech.aliyun",
     "deepgram": "rustpbx.speech.deepgram",
     "tencent": "rustpbx.speech.tencent",
     "tencent_basic": "rustpbx.speech.tencent_basic",
@@ -36,9 +37,6 @@ BUILT_IN = {
 
 They are loaded when they are first asked for.
 """
-
-NOT_YET = frozenset({"aliyun"})
-"""Provider names of the protocol that this version does not speak to."""
 
 
 @attrs.frozen(kw_only=True)
@@ -119,8 +117,8 @@ def register_synthesizer(provider: str, factory: SynthesizerFactory) -> None:
 
 
 def known_providers() -> tuple[str, ...]:
-    """Every name that is registered, or reserved for a provider of the protocol; sorted."""
-    return tuple(sorted({*_recognizers, *_synthesizers, *BUILT_IN, *NOT_YET}))
+    """Every name that is registered or built in; sorted."""
+    return tuple(sorted({*_recognizers, *_synthesizers, *BUILT_IN}))
 
 
 def unregister(provider: str) -> None:
@@ -177,8 +175,6 @@ def _find(factories: Mapping[str, FactoryT], provider: str | None, kind: str) ->
     if name in factories:
         return factories[name]
     known = ", ".join(sorted({*factories, *BUILT_IN}))
-    if name in NOT_YET:
-        raise SpeechError(f"provider {name!r} is not available in this version; available: {known}")
     if name not in BUILT_IN:
         raise SpeechError(f"provider {name!r} is unknown; available: {known}")
     factory: FactoryT | None = getattr(import_module(BUILT_IN[name]), kind, None)

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import attrs
 import pytest
 import trio
 
 from rustpbx.errors import SpeechError
 from rustpbx.media.events import AudioBlock
+from rustpbx.outbound import Reach, open_client
 from rustpbx.shell.offload import InlineOffload
 from rustpbx.speech import registry
 from rustpbx.speech.base import SpeechChunk, Transcript, Utterance
 from rustpbx.speech.local import LocalRecognizer, LocalSynthesizer
 from rustpbx.speech.registry import RecognizerOptions, SpeechServices, SynthesizerOptions
+from rustpbx.testing.network import MemoryNetwork
+from rustpbx.testing.wire import Wire
 
 AVAILABLE = ", ".join(sorted({"local", *registry.BUILT_IN}))
 SERVICES = SpeechServices(offload=InlineOffload())
@@ -37,12 +41,17 @@ def test_local_is_the_default(provider: str | None) -> None:
     assert isinstance(registry.make_synthesizer(SynthesizerOptions(provider=provider), SERVICES), LocalSynthesizer)
 
 
-@pytest.mark.parametrize("provider", sorted(registry.NOT_YET))
-def test_known_providers_say_that_they_come_later(provider: str) -> None:
-    """A provider of the protocol that is not built is told apart from a typing error."""
-    with pytest.raises(SpeechError) as caught:
-        registry.make_recognizer(RecognizerOptions(provider=provider), SERVICES)
-    assert str(caught.value) == f"provider {provider!r} is not available in this version; available: {AVAILABLE}"
+@pytest.mark.parametrize("provider", sorted(registry.BUILT_IN))
+def test_the_protocols_providers_hear_and_speak(provider: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each is loaded by its name, and made out of credentials alone."""
+    for variable in ("TENCENT_APPID", "TENCENT_SECRET_ID", "TENCENT_SECRET_KEY"):
+        monkeypatch.setenv(variable, "x")
+    monkeypatch.setenv("DASHSCOPE_API_KEY", "x")
+    monkeypatch.setenv("DEEPGRAM_API_KEY", "x")
+    network = MemoryNetwork(Wire(), "10.0.0.1")
+    services = attrs.evolve(SERVICES, trusted=Reach(network=network, client=open_client(network)))
+    assert callable(registry.make_recognizer(RecognizerOptions(provider=provider), services).recognize)
+    assert callable(registry.make_synthesizer(SynthesizerOptions(provider=provider), services).synthesize)
 
 
 def test_unknown_providers_are_named() -> None:
