@@ -1,6 +1,7 @@
-"""The command line: serve, check-config, demo.
+"""The command line: serve, check-config, dial-check, demo.
 
-Exit status: 0 all is well, 1 the server could not start, 2 the command line or the configuration is wrong.
+Exit status: 0 all is well, 1 the server could not start (or the address may not be dialled), 2 the command line or the
+configuration is wrong.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ A voice-agent call server: SIP and RTP on one side, a JSON WebSocket for your pr
 
   rustpbx --conf config.toml               serve
   rustpbx check-config config.toml         validate a configuration, without serving
+  rustpbx dial-check sip:+4930123@trunk    may this be dialled, and where would it go?
   rustpbx demo                             place a real call on this machine, and listen to it
 """
 _CANNOT_BIND = (errno.EADDRINUSE, errno.EADDRNOTAVAIL, errno.EACCES, errno.EPERM)
@@ -49,6 +51,10 @@ def main(
             if config.ua is not None:
                 streams_of(config.ua)  # reads the certificates
             return _report(config, asked.file or asked.conf)
+        if asked.command == "dial-check":
+            from rustpbx import dial_check  # noqa: PLC0415 - the other commands need none of it
+
+            return dial_check.run(config, asked.uri, asked.token)
         logs.set_up(config.log_level, config.log_format, config.log_file, _log_levels(config))
         return _serve(config, before_serving)
     except ConfigError as error:
@@ -71,6 +77,11 @@ def _parser() -> argparse.ArgumentParser:
         command.set_defaults(command=name)
         if name == "check-config":
             command.add_argument("file", nargs="?", metavar="FILE", help="the same, without --conf")
+    check = commands.add_parser("dial-check", help="may an address be dialled, and where would the call go?")
+    check.add_argument("uri", metavar="URI", help="a SIP address or a telephone number")
+    check.add_argument("--conf", metavar="FILE", default=argparse.SUPPRESS, help="the configuration (TOML)")
+    check.add_argument("--token", help="one of `tokens`: whose caps are shown")
+    check.set_defaults(command="dial-check")
     commands.add_parser("demo", help="place a real call on this machine (demo --help says more)", add_help=False)
     return parser
 
