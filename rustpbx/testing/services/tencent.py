@@ -87,7 +87,7 @@ class EmulatedTencent(EmulatedService):
             return _failure("InvalidParameterValue", "VoiceType or SessionId")
         audio = _voice(fields["Text"], fields["SampleRate"])
         said = {"Audio": base64.b64encode(audio).decode(), "SessionId": fields["SessionId"], "RequestId": "r-1"}
-        return Answer(200, json.dumps({"Response": said}).encode())
+        return _json_answer({"Response": said})
 
     # -- WebSockets
 
@@ -250,4 +250,8 @@ async def _fail(conversation: Conversation, code: int, words: str) -> None:
 
 def _failure(code: str, words: str) -> Answer:
     said = {"Response": {"Error": {"Code": code, "Message": words}, "RequestId": "r-1"}}
-    return Answer(200, json.dumps(said).encode())
+    return _json_answer(said)
+
+
+def _json_answer(said: object) -> Answer:
+    return Answer(200, json.dumps(said).encode(), (("content-type", "application/json"),))
