@@ -4,20 +4,27 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Literal
 
 import attrs
 import pytest
 import trio
 
+from rustpbx.settings import Config, UaConfig
 from rustpbx.shell.records import Naptr, Srv
 from rustpbx.sip import events as sip
+from rustpbx.sip.encoder import encode_message
+from rustpbx.sip.message import NameAddr, Request
+from rustpbx.sip.parser import parse_message
 from rustpbx.sip.shell.dns import PATIENCE
+from rustpbx.sip.uri import parse_uri
 from rustpbx.testing.matching import request, response
 from rustpbx.testing.phone import Phone, open_phone
-from tests.kit.house import SERVER, House
+from tests.kit.house import SERVER, House, server_config
+from tests.kit.peers_sip import reply
 from tests.test_calls import over, quiet_house
 
-FIRST, SECOND = "10.0.0.11", "10.0.0.12"
+FIRST, SECOND, FORWARDER = "10.0.0.11", "10.0.0.12", "10.0.0.13"
 CALLEE = {"callee": "sip:bob@pbx.test", "caller": f"sip:bot@{SERVER}"}
 
 
@@ -36,9 +43,9 @@ class Site:
 
 
 @asynccontextmanager
-async def site() -> AsyncIterator[Site]:
+async def site(config: Config | None = None) -> AsyncIterator[Site]:
     """`pbx.test` has NAPTR and SRV records: one server, and a second one as its backup."""
-    async with quiet_house() as house:
+    async with quiet_house(config=config) as house:
         wire = house.wire
         wire.zone.add("pbx.test", Naptr(10, 10, "S", "SIP+D2U", "", "_sip._udp.pbx.test"))
         wire.zone.add("_sip._udp.pbx.test", Srv(1, 0, 5060, "one.pbx.test"), Srv(2, 0, 5060, "two.pbx.test"))
@@ -182,3 +189,69 @@ async def test_dns_that_never_answers_at_all_is_an_error() -> None:
             error = await agent.until("error")
             assert error["error"].startswith("cannot resolve pbx.test")
             await over(agent)
+
+
+@pytest.mark.rfc("3263", "4.1")
+async def test_a_server_that_refuses_tcp_is_left_for_udp_at_once() -> None:
+    """NAPTR prefers TCP, which the first server has no port for; then the services by UDP are tried."""
+    ua = UaConfig(addr=SERVER, udp_port=5060, tcp_port=5060)
+    async with site(server_config(ua=ua)) as here, here.house.agent() as agent:
+        zone = here.house.wire.zone
+        zone.remove("pbx.test")
+        zone.add("pbx.test", Naptr(1, 1, "S", "SIP+D2T", "", "_sip._tcp.pbx.test"))
+        zone.add("pbx.test", Naptr(2, 1, "S", "SIP+D2U", "", "_sip._udp.pbx.test"))
+        zone.add("_sip._tcp.pbx.test", Srv(1, 0, 5060, "two.pbx.test"))
+        before = trio.current_time()
+        await agent.send("invite", option=CALLEE)
+        call = await here.first.ring()
+        assert trio.current_time() == before
+        call.answer()
+        await agent.until("answer")
+        await agent.send("hangup")
+        await over(agent)
+
+
+async def forward(house: House, *contacts: str) -> None:
+    """Be a server that answers the next INVITE with 302 and these Contacts."""
+    socket = await house.wire.host(FORWARDER).open_datagrams(FORWARDER, 5060)
+    data, source = await socket.receive()
+    invite = parse_message(data)
+    assert isinstance(invite, Request)
+    addresses = tuple(NameAddr(parse_uri(contact)) for contact in contacts)
+    await socket.send(encode_message(attrs.evolve(reply(invite, 302), contacts=addresses)), source)
+    await socket.receive()  # its ACK
+    socket.close()
+
+
+@pytest.mark.rfc("3261", "8.1.3.4")
+async def test_a_forwarded_call_rings_where_it_was_forwarded_to() -> None:
+    """The agent sees one call; the forwarder is acknowledged, the name that it gave is located as any other."""
+    async with site() as here, here.house.agent() as agent:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(forward, here.house, "sip:carol@pbx.test")
+            await agent.send("invite", option={"callee": f"sip:bob@{FORWARDER}"})
+            call = await here.first.ring()
+        call.answer()
+        await agent.until("answer")
+        await agent.send("hangup")
+        await over(agent)
+        assert agent.names == ["trackStart", "answer", "trackEnd", "hangup"]
+
+
+@pytest.mark.parametrize(
+    ("redirect", "code", "reason"),
+    [("follow", 403, "dial policy: premium-rate"), ("report", 302, "Moved Temporarily")],
+)
+async def test_a_call_is_not_forwarded_where_it_may_not_go(
+    redirect: Literal["follow", "report"], code: int, reason: str
+) -> None:
+    """The dial policy holds for each new target, and `report` follows none."""
+    ua = UaConfig(addr=SERVER, udp_port=5060, redirect=redirect)
+    async with site(server_config(ua=ua)) as here, here.house.agent() as agent:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(forward, here.house, f"sip:+19005551234@{FIRST}")
+            await agent.send("invite", option={"callee": f"sip:bob@{FORWARDER}"})
+            reject = await agent.until("reject")
+        assert (reject["code"], reject["reason"]) == (code, reason)
+        await over(agent)
+        assert here.invites(FIRST) == []

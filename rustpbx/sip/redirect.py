@@ -32,6 +32,8 @@ class Targets:
         What has been a target before is a loop; what is no SIP address is nothing that we could call; from `sips:` no
         way leads back to `sip:`.
         """
+        if self._left <= 0:
+            return
         for contact in contacts:
             uri = attrs.evolve(contact.uri, headers="")
             if uri.scheme not in ({"sips"} if self._secure else {"sip", "sips"}) or _meaning(uri) in self._seen:

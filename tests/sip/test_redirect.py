@@ -117,8 +117,9 @@ def test_use_proxy_and_alternative_service_are_told(status: int) -> None:
 
 
 def test_reporting_follows_nothing() -> None:
-    """`redirect = "report"`: the owner decides."""
-    lone, invite = dialling(EndpointConfig(port=5060, max_redirects=0))
+    """`redirect = "report"`: the owner decides, and no policy is asked."""
+    config = EndpointConfig(port=5060, max_redirects=0, redirect_refusal=lambda _leg, _target: "no")
+    lone, invite = dialling(config)
     assert titles(lone.send(moved(invite, "sip:carol@192.0.2.9"))) == ["ACK"]
     assert lone.facts == [CallRefused(LEG, 302, "Moved Temporarily")]
 

@@ -44,9 +44,11 @@ from rustpbx.sip.events import (
     Undeliverable,
     Wish,
 )
+from rustpbx.sip.exposure import Exposure
 from rustpbx.sip.hop import Hop, Transport, is_literal
 from rustpbx.sip.locate import Unlocated
 from rustpbx.sip.shell.connections import Connections, Exchange, Streams
+from rustpbx.sip.shell.detours import Detours
 from rustpbx.sip.shell.dns import Names
 from rustpbx.sip.shell.udp import Flows
 from rustpbx.sip.stun import is_stun
@@ -98,6 +100,7 @@ class Stack:
         self._external_ip = external_ip
         self._rng = rng or random.SystemRandom()
         self._names = Names(network, clock, self._rng, self.speaks)
+        self._detours = Detours(self._names, self._rng, self.speaks)
         self._nursery: trio.Nursery | None = None
         self._streams = streams or Streams()
         self._flows = Flows(self._put_stun, self._lose, self._rng)
@@ -105,6 +108,7 @@ class Stack:
         self._endpoint: Endpoint | None = None
         self._counters: Counter[str] = Counter()
         self._traces = Traces()
+        self._exposure = Exposure()
         self._local: OrderedDict[str, str] = OrderedDict()
         self._moved = trio.Event()
         self._progress = trio.lowlevel.ParkingLot()
@@ -221,10 +225,9 @@ class Stack:
 
     async def _send(self, datagrams: Datagrams) -> None:
         async for send in self._out:
-            if send.destination.transport is Transport.UDP:
-                await self._transmit(datagrams, send.data, send.destination.address)
-            else:
-                self._connections.send(send)
+            if not is_stun(send.data):
+                self._note("out", send.destination, send.data)
+            await datagrams.send(send.data, send.destination.address)
             self._unsent -= 1
             self._progress.unpark_all()
 
@@ -237,10 +240,6 @@ class Stack:
             self._feed(Located(wanted.key, (), found.problem))
         else:
             self._feed(Located(wanted.key, found))
-
-    async def _transmit(self, datagrams: Datagrams, data: bytes, peer: Address) -> None:
-        self._note("out", Hop(Transport.UDP, peer), data)
-        await datagrams.send(data, peer)
 
     # -- the endpoint -------------------------------------------------------------------------------------------------
 
@@ -301,6 +300,9 @@ class Stack:
         return None
 
     def _put(self, send: Send) -> None:
+        if send.destination.transport.reliable:
+            self._connections.send(send)
+            return
         try:
             self._outbox.send_nowait(send)
             self._unsent += 1
@@ -359,10 +361,20 @@ class Stack:
         log.info("cannot send to %s: %s", send.destination.address[0], problem)
         if send.branch:
             self._feed(Undeliverable(send.branch, problem))
+        elif self._nursery is not None:
+            self._nursery.start_soon(self._detour, send)
+
+    async def _detour(self, send: Send) -> None:
+        """A response was not taken: where else might its sender listen?"""
+        elsewhere = await self._detours.next(send)
+        if elsewhere is not None:
+            self._put(elsewhere)
 
     def _note(self, direction: Literal["in", "out"], peer: Hop, data: bytes) -> None:
         traced = Traced(direction, peer, data, self._clock.now())
         leg = self._traces.note(traced)
+        if direction == "out":
+            self._exposure.look(data, peer, leg)
         if trace_log.wants(logging.DEBUG):
             trace_log.debug("%s\n%s", traced.heading, traced.text.rstrip(), call=leg)
         if self.trace is not None:
