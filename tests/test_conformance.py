@@ -68,9 +68,9 @@ def test_the_table_sorts_by_number_and_counts_what_it_does_not_name() -> None:
     """10 after 9; two tests by name, the others as a number."""
     proofs = [Proof("3665", "3.10", "tests/a.py", f"test_{name}") for name in "abc"]
     rows = [
-        row for row in table([*proofs, Proof("3665", "3.9", "tests/a.py", "test_d")]).split("\n") if "| 3665 |" in row
+        row for row in table([*proofs, Proof("3665", "3.9", "tests/a.py", "test_d")]).split("\n") if "tests/a.py" in row
     ]
-    assert rows[1:] == [
+    assert rows == [
         "| 3665 | 3.9 | Unsuccessful Busy | yes | [d](../tests/a.py) |",
         (
             "| 3665 | 3.10 | Unsuccessful No Response from User Agent | yes "
