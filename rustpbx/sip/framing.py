@@ -15,10 +15,14 @@ class Framer:
 
     Once `broken` is set the end of the message cannot be told any more: nothing else comes out, so answer `broken`
     if it is a MalformedRequest that can be answered, and close the connection. At most `limits.message` bytes are kept.
+
+    While it `expects_pong`, the next line end between messages is one. Without that, two answers to two pings of ours
+    would look like a ping.
     """
 
     def __init__(self, limits: Limits = DEFAULT_LIMITS) -> None:
         self.broken: RemoteError | None = None
+        self.expects_pong = False
         self._limits = limits
         self._buffer = bytearray()
         self._searched = 0  # no end of a head starts before this index
@@ -27,7 +31,7 @@ class Framer:
     @property
     def partial(self) -> bool:
         """Whether a message has begun and not ended."""
-        return bool(self._buffer)
+        return len(self._buffer) > len(PING) or bool(self._buffer.strip(b"\r\n"))
 
     def feed(self, data: bytes) -> list[bytes]:
         """Take the next bytes and return the messages (and PINGs) they complete, in order."""
@@ -51,6 +55,9 @@ class Framer:
 
     def _next(self) -> bytes | None:
         if self._size is None:
+            if self.expects_pong and self._buffer.startswith(b"\r\n"):
+                del self._buffer[:2]
+                self.expects_pong = False
             if self._buffer.startswith(PING):
                 return self._take(len(PING))
             while self._buffer.startswith(b"\r\n") and len(self._buffer) >= len(PING):

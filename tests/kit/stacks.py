@@ -9,9 +9,11 @@ from contextlib import asynccontextmanager
 import attrs
 import trio
 
+from rustpbx.core import Address
 from rustpbx.shell.clock import TrioClock
 from rustpbx.sip.endpoint import EndpointConfig
 from rustpbx.sip.events import Answer, CallAnswered, CallConfirmed, Fact, IncomingCall, SendInvite
+from rustpbx.sip.framing import PING, Framer
 from rustpbx.sip.hop import Transport
 from rustpbx.sip.message import NameAddr, Request, Response
 from rustpbx.sip.parser import parse_message
@@ -101,7 +103,7 @@ async def two_stacks(
 
 def call_to(callee: str, leg: str = LEG, body: bytes = OFFER, host: str = ALICE) -> SendInvite:
     """The wish to call somebody."""
-    caller = NameAddr(parse_uri(f"sip:alice@{host}"))
+    caller = NameAddr(parse_uri(f"sip:alice@{f'[{host}]' if ':' in host else host}"))
     return SendInvite(leg=leg, caller=caller, callee=parse_uri(callee), body=body, local_host=host)
 
 
@@ -116,3 +118,56 @@ async def talk(alice: Side, bob: Side, callee: str, leg: str = LEG) -> str:
 
 
 IMPATIENT = Patience(connect=5.0, first=10.0, message=10.0, write=5.0, idle=60.0)
+
+
+# -- raw connections ------------------------------------------------------------------------------------------------
+
+
+class RawStream:
+    """A connection that a test writes bytes to, and reads messages from."""
+
+    def __init__(self, stream: trio.abc.Stream) -> None:
+        self.stream = stream
+        self._framer = Framer()
+        self._messages: list[bytes] = []
+
+    async def send(self, data: bytes) -> None:
+        """Send bytes, whatever they are."""
+        await self.stream.send_all(data)
+
+    async def bytes(self) -> bytes:
+        """The next message as it came, keep-alives left out; b"" when the peer has closed."""
+        while not self._messages:
+            data = await self.stream.receive_some()
+            if not data:
+                return b""
+            self._messages += [message for message in self._framer.feed(data) if message != PING]
+        return self._messages.pop(0)
+
+    async def message(self) -> Request | Response:
+        """The next message."""
+        return parse_message(await self.bytes())
+
+
+@asynccontextmanager
+async def raw_stream(wire: Wire, host: str, peer: Address) -> AsyncIterator[RawStream]:
+    """A connection from this host of the wire, closed at the end of the block."""
+    stream = await wire.host(host).connect(*peer)
+    try:
+        yield RawStream(stream)
+    finally:
+        await trio.aclose_forcefully(stream)
+
+
+def options(*, via: str = f"{ALICE}:5060", params: str = "", number: int = 1, lines: str = "") -> str:
+    """An OPTIONS by TCP, as text with plain line ends; `params` go to its Via."""
+    return (
+        f"OPTIONS sip:{BOB} SIP/2.0\nVia: SIP/2.0/TCP {via};branch=z9hG4bKo{number}{params}\nMax-Forwards: 70\n"
+        f"From: <sip:a@{ALICE}>;tag=a\nTo: <sip:{BOB}>\nCall-ID: o{number}@a\nCSeq: {number} OPTIONS\n{lines}"
+        "Content-Length: 0\n\n"
+    )
+
+
+def text_of(text: str) -> bytes:
+    """The bytes of a text, with the line ends of SIP."""
+    return text.replace("\n", "\r\n").encode()

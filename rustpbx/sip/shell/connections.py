@@ -308,7 +308,7 @@ class Connections:
             return
         connection.up = True
         nursery.start_soon(self._write, connection, pipe)
-        nursery.start_soon(self._ping, connection)
+        nursery.start_soon(self._ping, connection, pipe)
         try:
             await self._read(connection, pipe)
         except GONE as error:
@@ -416,7 +416,7 @@ class Connections:
             while len(connection.sent) > MOST_REMEMBERED:
                 connection.sent.popitem(last=False)
 
-    async def _ping(self, connection: _Connection) -> None:
+    async def _ping(self, connection: _Connection, pipe: Pipe) -> None:
         """Keep the way open through NATs and firewalls, and notice that it is not (RFC 5626 4.4.1, 3.5.1).
 
         A peer that has never answered a ping may not know them (they are negotiated for accounts only): it is not taken
@@ -427,9 +427,11 @@ class Connections:
             if not (connection.flow.ours and self._busy(connection.flow.number)):
                 continue
             connection.heard = trio.Event()
+            pipe.expect_pong(expected=True)
             self._keep_alive(connection, PING)
             with trio.move_on_after(self._patience.pong):
                 await connection.heard.wait()
+            pipe.expect_pong(expected=False)
             if not connection.heard.is_set() and connection.answers_pings:
                 self.counters["connections_lost"] += 1
                 connection.give_up("keep-alives are not answered")

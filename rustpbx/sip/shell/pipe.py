@@ -26,6 +26,10 @@ class Pipe(Protocol):
         """Whether a message has begun and not ended."""
         ...
 
+    def expect_pong(self, *, expected: bool) -> None:
+        """Whether a lone line end is the answer to a ping of ours."""
+        ...
+
     async def receive(self) -> list[bytes]:
         """Wait for bytes; the messages, and `framing.PING`s, that they complete. Raises one of `GONE` at the end."""
         ...

@@ -28,6 +28,10 @@ class StreamPipe:
         """See `Pipe`."""
         return self._framer.partial
 
+    def expect_pong(self, *, expected: bool) -> None:
+        """See `Pipe`."""
+        self._framer.expects_pong = expected
+
     async def receive(self) -> list[bytes]:
         """See `Pipe`."""
         data = await self._stream.receive_some(READ_SIZE)

@@ -26,6 +26,9 @@ class WebPipe:
         self._socket = socket
         self._stream = stream
 
+    def expect_pong(self, *, expected: bool) -> None:
+        """See `Pipe`. Here a pong is a message of its own."""
+
     async def receive(self) -> list[bytes]:
         """See `Pipe`."""
         message = await self._socket.get_message()
