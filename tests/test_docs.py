@@ -33,7 +33,7 @@ def test_make_targets_exist(document: Path) -> None:
 def test_commands_exist(document: Path) -> None:
     """Each `python -m rustpbx <command>` that a document names is one."""
     named = set(re.findall(r"python -m rustpbx ([a-z][a-z-]*)", document.read_text(encoding="utf-8")))
-    assert named <= {"serve", "check-config", "demo"}
+    assert named <= {"serve", "check-config", "dial-check", "demo"}
 
 
 @each

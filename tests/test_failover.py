@@ -255,3 +255,13 @@ async def test_a_call_is_not_forwarded_where_it_may_not_go(
         assert (reject["code"], reject["reason"]) == (code, reason)
         await over(agent)
         assert here.invites(FIRST) == []
+
+
+async def test_a_sips_callee_goes_by_tls_or_nowhere() -> None:
+    """There is nobody who speaks it: an error of the transport, and not a datagram for others to read."""
+    async with site() as here, here.house.agent() as agent:
+        await agent.send("invite", option={"callee": f"sips:bob@{FIRST}"})
+        reject = await agent.until("reject")
+        assert reject["code"] == 503
+        await over(agent)
+        assert here.house.wire.carried(request("INVITE")) == []

@@ -67,7 +67,7 @@ class Dialling:
         if len(option.callee) > MAX_TEXT or len(option.caller or "") > MAX_TEXT:
             raise DialError(f"option.callee or option.caller is longer than {MAX_TEXT} characters")
         callee = _named("option.callee", option.callee).uri
-        if callee.scheme != "sip":
+        if callee.scheme not in {"sip", "sips"}:
             raise DialError(f"option.callee: {callee.scheme} addresses cannot be called in this version")
         if not callee.host:
             raise DialError(f"option.callee: {option.callee!r} has no host")
