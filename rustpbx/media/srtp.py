@@ -86,20 +86,21 @@ class _Context:
         self._owner = ffi.gc(session, _dealloc)
         self._session = session[0]
         self._size = ffi.new("int *")
-        self._report = ffi.new(f"unsigned char[{_LONGEST_REPORT + REPORT_TRAILER}]")
+        self._copy = ffi.new(f"unsigned char[{_LONGEST + REPORT_TRAILER}]")
 
-    def _with_report(self, function: Any, data: Buffer) -> bytes | None:
-        """`data` after a function that changes RTCP in place."""
-        if len(data) > _LONGEST_REPORT:
+    def _copied(self, function: Any, data: Buffer) -> bytes | None:
+        """`data` after a function that changes a packet in place."""
+        if len(data) > _LONGEST:
             return None
-        ffi.memmove(self._report, data, len(data))
+        ffi.memmove(self._copy, data, len(data))
         self._size[0] = len(data)
-        if function(self._session, self._report, self._size) != _OK:
+        if function(self._session, self._copy, self._size) != _OK:
             return None
-        return bytes(ffi.buffer(self._report, self._size[0]))
+        return bytes(ffi.buffer(self._copy, self._size[0]))
 
 
-_LONGEST_REPORT = 2048
+_LONGEST = 2048
+"""Bytes of a packet that is copied."""
 
 
 class Sealer(_Context):
@@ -117,9 +118,13 @@ class Sealer(_Context):
         self._size[0] = size
         return bool(lib.srtp_protect(self._session, packet, self._size) == _OK)
 
+    def sealed(self, data: Buffer) -> bytes | None:
+        """The same for whoever has no such place: RTP as SRTP; None if it cannot be sealed."""
+        return self._copied(lib.srtp_protect, data)
+
     def seal_report(self, data: Buffer) -> bytes | None:
         """RTCP as SRTCP; None if it cannot be sealed."""
-        return self._with_report(lib.srtp_protect_rtcp, data)
+        return self._copied(lib.srtp_protect_rtcp, data)
 
 
 class Opener(_Context):
@@ -140,7 +145,7 @@ class Opener(_Context):
         if size < self._least:
             return REJECTED
         source = bytes(data[8:12])
-        if source not in self._sources and len(self._sources) >= MOST_SOURCES:
+        if not self._may_come(source):
             return REJECTED
         self._size[0] = size
         status = lib.srtp_unprotect(self._session, packet, self._size)
@@ -149,15 +154,27 @@ class Opener(_Context):
         self._sources.add(source)
         return int(self._size[0])
 
+    def opened(self, data: Buffer) -> bytes | None:
+        """The same for whoever has no such place: SRTP as RTP; None if it is not the peer's, or was seen before."""
+        if len(data) < self._least or not self._may_come(bytes(data[8:12])):
+            return None
+        packet = self._copied(lib.srtp_unprotect, data)
+        if packet is not None:
+            self._sources.add(bytes(data[8:12]))
+        return packet
+
     def open_report(self, data: Buffer) -> bytes | None:
         """SRTCP as RTCP; None if it is not the peer's, or was seen before."""
-        source = bytes(data[4:8])
-        if len(data) < 8 + 4 + 10 or (source not in self._sources and len(self._sources) >= MOST_SOURCES):
+        if len(data) < 8 + 4 + 10 or not self._may_come(bytes(data[4:8])):
             return None
-        report = self._with_report(lib.srtp_unprotect_rtcp, data)
+        report = self._copied(lib.srtp_unprotect_rtcp, data)
         if report is not None:
-            self._sources.add(source)
+            self._sources.add(bytes(data[4:8]))
         return report
+
+    def _may_come(self, source: bytes) -> bool:
+        """Whether there is room for this SSRC."""
+        return source in self._sources or len(self._sources) < MOST_SOURCES
 
 
 def _policy(key: SrtpKey, ssrc_type: int) -> tuple[Any, Any]:

@@ -20,6 +20,7 @@ from rustpbx.media.dtmf import DigitPacket, DigitReceiver, digit_packets
 from rustpbx.media.events import Codec, Direction, MediaFormat, Pcm
 from rustpbx.media.rtp import RtpPacket, build_rtp, is_rtcp, parse_rtp
 from rustpbx.media.seq import extend
+from rustpbx.media.srtp import Opener, Sealer
 from rustpbx.shell.network import Datagrams
 
 RATE = 8000
@@ -76,7 +77,8 @@ class _Stream:
 class AudioLine:
     """RTP of one call. `run` it for the length of the call; `agree` tells it the negotiated format.
 
-    `loud_at` is when sound last arrived. `digits` are the DTMF digits heard, `rtcp` the raw RTCP packets.
+    `loud_at` is when sound last arrived. `digits` are the DTMF digits heard, `rtcp` the RTCP packets, opened where SRTP
+    was agreed; `unopened` counts what came and was not sealed as agreed.
     """
 
     def __init__(self, socket: Datagrams, rng: random.Random, *, sends_silence: bool = True) -> None:
@@ -86,6 +88,9 @@ class AudioLine:
         self.digits: list[str] = []
         self.rtcp: deque[bytes] = deque(maxlen=1000)
         self.packets_sent = 0
+        self.unopened = 0
+        self._sealer: Sealer | None = None
+        self._opener: Opener | None = None
         self.loud_at = float("-inf")
         self._socket = socket
         self._sockets = {socket}
@@ -112,6 +117,13 @@ class AudioLine:
     def agree(self, media: MediaFormat) -> None:
         """Send and receive as agreed, from now on."""
         self.format = media
+        if media.srtp is None:
+            self._sealer = self._opener = None
+            return
+        if self._sealer is None or self._sealer.key != media.srtp.send:
+            self._sealer = Sealer(media.srtp.send)
+        if self._opener is None or self._opener.key != media.srtp.receive:
+            self._opener = Opener(media.srtp.receive)
 
     def move(self, socket: Datagrams) -> None:
         """Use another port from now on; what still comes to the old one is heard too."""
@@ -227,7 +239,8 @@ class AudioLine:
         )
         self._sequence = (self._sequence + 1) & 0xFFFF
         self.packets_sent += 1
-        return build_rtp(packet)
+        data = build_rtp(packet)
+        return data if self._sealer is None else self._sealer.sealed(data) or b""
 
     def said(self) -> Pcm:
         """All audio sent so far as the peer decodes it, silences included, aligned by RTP time."""
@@ -244,6 +257,12 @@ class AudioLine:
             return
 
     def _receive(self, data: bytes, now: float) -> None:
+        if self._opener is not None:
+            opened = self._opener.open_report(data) if is_rtcp(data) else self._opener.opened(data)
+            if opened is None:
+                self.unopened += 1
+                return
+            data = opened
         if is_rtcp(data):
             self.rtcp.append(data)
             return

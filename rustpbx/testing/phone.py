@@ -23,7 +23,8 @@ import trio
 
 from rustpbx.core import Address
 from rustpbx.errors import MediaError, RemoteError, RustpbxError
-from rustpbx.media.events import Codec, Direction, MediaFormat, Pcm
+from rustpbx.media.events import Codec, Direction, MediaFormat, Pcm, SrtpKey, SrtpSuite
+from rustpbx.media.sdp.crypto import PLAIN, Security
 from rustpbx.media.sdp.encoder import encode_sdp
 from rustpbx.media.sdp.model import SessionDescription
 from rustpbx.media.sdp.negotiate import LocalMedia, accept_answer, answer, offer
@@ -33,6 +34,7 @@ from rustpbx.shell.network import Datagrams, Network
 from rustpbx.sip import events as sip
 from rustpbx.sip.endpoint import EndpointConfig
 from rustpbx.sip.message import Lines, NameAddr
+from rustpbx.sip.shell.connections import Streams
 from rustpbx.sip.shell.stack import Stack
 from rustpbx.sip.trace import Traced
 from rustpbx.sip.uri import parse_uri
@@ -91,7 +93,11 @@ class PhoneCall:
         self.scope = trio.CancelScope()
         self._phone = phone
         self._local = LocalMedia(
-            host=phone.local_host, port=line.port, ssrc=line.ssrc, session_id=random.Random(leg).getrandbits(31)
+            host=phone.local_host,
+            port=line.port,
+            ssrc=line.ssrc,
+            session_id=random.Random(leg).getrandbits(31),
+            security=phone.security(leg),
         )
         self._news = trio.lowlevel.ParkingLot()
 
@@ -178,14 +184,18 @@ class PhoneCall:
         codecs: tuple[Codec, ...] | None = None,
         direction: Direction | None = None,
         port: int | None = None,
+        new_keys: bool = False,
     ) -> sip.OfferAnswered | sip.OfferRefused:
-        """Offer other codecs, another direction (hold) or another RTP port (0: any), and wait for the outcome."""
+        """Offer other codecs, direction (hold), RTP port (0: any one) or keys, and wait for the outcome."""
         if port is not None:
             self.line.move(await self._phone.open_rtp(port))
         before = attrs.evolve(self._local, port=self.line.port)
         self._local = attrs.evolve(
             before.next(), codecs=codecs or before.codecs, direction=direction or before.direction
         )
+        if new_keys:
+            security = self._phone.security(f"{self.leg} {self._local.version}")
+            self._local = attrs.evolve(self._local, security=security)
         ours = offer(self._local)
         count = len(self._outcomes())
         self._phone.wish(sip.SendOffer(self.leg, encode_sdp(ours)))
@@ -268,7 +278,8 @@ class PhoneCall:
 class Phone:
     """A phone with one SIP address. Made by `open_phone`. `trace` holds every SIP message in and out, in order.
 
-    Calls begun without `audio` send no RTP: for tests of signalling, where an hour passes.
+    Calls begun without `audio` send no RTP: for tests of signalling, where an hour passes. `srtp` is what it wants of
+    the calls that begin from now on: `SrtpPolicy(mode=SrtpMode.REQUIRE)`.
     """
 
     def __init__(self, network: Network, stack: Stack, host: str, user: str, rng: random.Random) -> None:
@@ -276,6 +287,7 @@ class Phone:
         self.local_host = host
         self.user = user
         self.audio = True
+        self.srtp = PLAIN
         self.calls: dict[str, PhoneCall] = {}
         self.trace: list[Traced] = []
         self.on_trace: Callable[[Traced], None] | None = None
@@ -291,6 +303,12 @@ class Phone:
     def uri(self) -> str:
         """What to dial to reach this phone."""
         return f"sip:{self.user}@{self.address[0]}:{self.address[1]}"
+
+    def security(self, seed: str) -> Security:
+        """Its keys for a call, the same for the same seed: what is tested is not their secrecy."""
+        rng = random.Random(seed)
+        keys = tuple(SrtpKey(suite, rng.randbytes(suite.key_size)) for suite in SrtpSuite)
+        return Security(mode=self.srtp.mode, keys=keys, offered=self.srtp.suites)
 
     def wish(self, wish: sip.Wish) -> None:
         """Hand a wish to the SIP stack."""
@@ -392,15 +410,19 @@ async def open_phone(
     user: str = "phone",
     clock: Clock | None = None,
     seed: int = 0,
+    streams: Streams | None = None,
 ) -> AsyncIterator[Phone]:
     """A phone for the length of a block, bound to `host` (an IP literal) and `port` (0: a free one) over UDP.
+
+    It dials by the transport that the dialled URI names (`sip:...;transport=tcp`, `tls`, `ws`). `streams` are the ports
+    at which it can be called so, and whose certificates it trusts.
 
     Raises OSError if the address is taken. In virtual time the same `seed` gives the same tags, branches and SSRCs; a
     phone opened later on the same address has others, or peers would take its calls for repetitions.
     """
     rng = random.Random(f"{seed} {user} {host}:{port} {trio.current_time()}")
     config = EndpointConfig(user_agent="rustpbx test phone", port=port)
-    stack = Stack(config, network, clock or TrioClock(), host, port, None, rng)
+    stack = Stack(config, network, clock or TrioClock(), host, port, None, rng, streams)
     async with trio.open_nursery() as nursery:
         phone = Phone(network, stack, host, user, rng)
         await nursery.start(phone.run)

@@ -87,10 +87,13 @@ class Ingress:
         self._early.pop(leg.rtp, None)
 
     def settle(self, leg: Leg, now: float) -> None:
-        """The leg has its first peer: judge what came before."""
+        """The leg has its first peer: judge what came from there before. Of what others sent, nothing is learned."""
         early = self._early.pop(leg.rtp, None)
         desk = len(self._views) - 1
         for arrived, data, source in early.fresh(now) if early else ():
+            if leg.latch is None or source != leg.latch.signalled:
+                leg.drop("rtp_stranger")
+                continue
             taken: list[Taken] = []
             self._views[desk][: len(data)] = data
             self._sort([(leg.rtp, desk, len(data), source)], taken, arrived, arrived)
