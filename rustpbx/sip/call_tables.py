@@ -198,7 +198,8 @@ CALL = _call_table()
 class OfferState(Enum):
     """Who has an offer under way. INITIAL and UNANSWERED are the first INVITE's own exchange.
 
-    TAKING_BACK is an offer of ours that took too long: its CANCEL may still come too late. HAVE_REMOTE is an offer by
+    GLARED is an offer of ours that met one of the peer's: it is made once more after a while. TAKING_BACK is an offer
+    of ours that took too long: its CANCEL may still come too late. HAVE_REMOTE is an offer by
     re-INVITE, HAVE_UPDATE one by UPDATE.
     """
 
@@ -206,6 +207,7 @@ class OfferState(Enum):
     UNANSWERED = auto()
     STABLE = auto()
     HAVE_LOCAL = auto()
+    GLARED = auto()
     TAKING_BACK = auto()
     HAVE_REMOTE = auto()
     HAVE_UPDATE = auto()
@@ -226,12 +228,14 @@ class OfferTrigger(Enum):
     REMOTE_UPDATE = auto()
     REMOTE_ACCEPT = auto()
     REMOTE_REFUSE = auto()
+    REMOTE_GLARE = auto()
     REMOTE_CANCEL = auto()
     CHALLENGE = auto()
     ACK = auto()
     ACK_WITH_ANSWER = auto()
     CALL_ENDED = auto()
     OFFER_LIMIT = auto()
+    GLARE_WAIT = auto()
     UPDATE_LIMIT = auto()
 
 
@@ -239,6 +243,7 @@ class OfferAction(Enum):
     """What is done about an offer."""
 
     SEND_OFFER = auto()
+    OFFER_AGAIN = auto()
     AUTHORIZE = auto()
     SEND_CANCEL = auto()
     SEND_ACCEPTANCE = auto()
@@ -268,7 +273,13 @@ def _offer_table() -> Table[OfferState, OfferTrigger, OfferAction]:
         (s.HAVE_LOCAL, t.CHALLENGE): Step(s.HAVE_LOCAL, (a.AUTHORIZE,)),
         (s.HAVE_LOCAL, t.REMOTE_ACCEPT): Step(s.STABLE, (a.REPORT_ANSWERED,)),
         (s.HAVE_LOCAL, t.REMOTE_REFUSE): Step(s.STABLE, (a.REPORT_REFUSED,)),
+        (s.HAVE_LOCAL, t.REMOTE_GLARE): Step(s.GLARED),
         (s.HAVE_LOCAL, t.OFFER_LIMIT): Step(s.TAKING_BACK, (a.SEND_CANCEL,)),
+        # 14.1: once more, unless the peer's own offer comes first; then the session decides anew.
+        (s.GLARED, t.GLARE_WAIT): Step(s.HAVE_LOCAL, (a.OFFER_AGAIN,)),
+        (s.GLARED, t.REMOTE_OFFER): Step(s.HAVE_REMOTE, (a.REPORT_GLARE, a.REPORT_OFFER)),
+        (s.GLARED, t.REMOTE_UPDATE): Step(s.HAVE_UPDATE, (a.REPORT_GLARE, a.REPORT_OFFER)),
+        (s.GLARED, t.LOCAL_OFFER): Step(s.GLARED, (a.REPORT_GLARE,)),
         # A 2xx that crosses our CANCEL stands: both sides have the new session (9.1, 14.1).
         (s.TAKING_BACK, t.REMOTE_ACCEPT): Step(s.STABLE, (a.REPORT_ANSWERED,)),
         (s.TAKING_BACK, t.REMOTE_REFUSE): Step(s.STABLE, (a.REPORT_TIMEOUT,)),
@@ -289,7 +300,7 @@ def _offer_table() -> Table[OfferState, OfferTrigger, OfferAction]:
         (s.ACCEPTED, t.ACK_WITH_ANSWER): Step(s.STABLE, (a.REPORT_ANSWERED,)),
         (s.ACCEPTED, t.OFFER_LIMIT): Step(s.STABLE),
     }
-    for state in (s.INITIAL, s.UNANSWERED, s.STABLE, s.HAVE_LOCAL, s.TAKING_BACK, s.ACCEPTED):
+    for state in (s.INITIAL, s.UNANSWERED, s.STABLE, s.HAVE_LOCAL, s.GLARED, s.TAKING_BACK, s.ACCEPTED):
         rows[state, t.CALL_ENDED] = Step(s.CLOSED)
     # 14.2, RFC 3311 5.2: 491 where an offer of ours has no answer yet, 500 where one of the peer's has none.
     ours, theirs = (s.INITIAL, s.HAVE_LOCAL, s.TAKING_BACK, s.ACCEPTED), (s.UNANSWERED, s.HAVE_REMOTE, s.HAVE_UPDATE)
@@ -306,6 +317,7 @@ def _offer_table() -> Table[OfferState, OfferTrigger, OfferAction]:
         rows=rows,
         timers={
             s.HAVE_LOCAL: waiting,
+            s.GLARED: frozenset({t.GLARE_WAIT}),
             s.TAKING_BACK: waiting,
             s.HAVE_REMOTE: waiting,
             s.HAVE_UPDATE: frozenset({t.UPDATE_LIMIT}),

@@ -22,7 +22,19 @@ from rustpbx.sip.branch import COOKIE
 from rustpbx.sip.delivery import Acknowledgement, Delivery, Owner
 from rustpbx.sip.dialog import DialogKey
 from rustpbx.sip.encoder import encode_message
-from rustpbx.sip.events import Alias, Effect, Emit, Fact, Locate, Located, Send, Undeliverable
+from rustpbx.sip.events import (
+    Alias,
+    Effect,
+    Emit,
+    Fact,
+    Keep,
+    LetGo,
+    Locate,
+    Located,
+    RegistrationChanged,
+    Send,
+    Undeliverable,
+)
 from rustpbx.sip.hop import Hop, Target, Transport, hop_uri, is_literal
 from rustpbx.sip.locate import Unlocated, locate
 from rustpbx.sip.message import REASONS, CSeq, Lines, NameAddr, Request, Response, Via
@@ -221,6 +233,10 @@ class TransactionLayer:
         """Let a connection serve for what we send."""
         self._effects.append(alias)
 
+    def tell(self, what: Keep | LetGo | RegistrationChanged) -> None:
+        """Have the shell do, or know, something that is no call's."""
+        self._effects.append(what)
+
     def report_bug(self, where: str) -> None:
         """Count and log the exception at hand: a mistake of ours."""
         self.counters["bugs"] += 1
@@ -233,6 +249,10 @@ class TransactionLayer:
     def random_seconds(self, most: int) -> int:
         """A random whole number of seconds, 0 to `most`."""
         return self._rng.randint(0, most)
+
+    def random_between(self, least: float, most: float) -> float:
+        """A random number of seconds, in units of 10 ms (14.1)."""
+        return self._rng.randint(round(100 * least), round(100 * most)) / 100
 
     def new_via(self, local_host: str) -> Via:
         """A fresh top Via that asks for `rport` (RFC 3581 3); `addressed` makes it that of another transport."""

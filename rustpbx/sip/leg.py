@@ -20,7 +20,10 @@ SDP: tuple[str, str] = ("Content-Type", "application/sdp")
 
 @attrs.define(eq=False, kw_only=True)
 class Leg:
-    """One call's shared part. `dialog` is None on the calling side until a 2xx; `local_host` is our own address."""
+    """One call's shared part. `dialog` is None on the calling side until a 2xx; `local_host` is our own address.
+
+    `calling` says that we placed the call, and so chose its Call-ID.
+    """
 
     name: str
     layer: TransactionLayer
@@ -29,6 +32,7 @@ class Leg:
     digest: DigestClient | None = None
     dialog: Dialog | None = None
     ack_wait: AckWait | None = None
+    calling: bool = False
     over: bool = False
 
     def emit(self, fact: Fact) -> None:

@@ -8,10 +8,16 @@ from rustpbx.machine import Machine
 from rustpbx.sip.delivery import Delivery, Owner
 from rustpbx.sip.events import AcceptOffer, OfferAnswered, OfferReceived, OfferRefused, RefuseOffer, SendOffer
 from rustpbx.sip.leg import ALLOW, SDP, Leg
-from rustpbx.sip.message import Request
+from rustpbx.sip.message import Request, Response
 from rustpbx.sip.tables import OFFER, OfferAction, OfferState, OfferTrigger
 from rustpbx.sip.transaction import Failed, Heard, Outcome, ServerTransaction
 from rustpbx.sip.wording import cause as cause_words
+
+MOST_GLARES = 3
+"""How often an offer of ours may be answered with 491 and made again; after that it is refused."""
+
+GLARE_WAITS = {True: (2.1, 4.0), False: (0.01, 2.0)}
+"""Seconds before an offer that met another is made again (14.1), by whether the Call-ID is ours."""
 
 OfferWish = SendOffer | AcceptOffer | RefuseOffer
 Cause = ServerTransaction | Heard | Failed | OfferWish | Request | None
@@ -25,6 +31,8 @@ class Offers:
         self._owner = owner
         self._pending: ServerTransaction | None = None  # the peer's re-INVITE or UPDATE that waits for the session
         self._ours: Delivery | None = None
+        self._again: SendOffer | None = None  # our offer, as long as it may have to be made once more
+        self._glares = 0
         self._machine = Machine[OfferState, OfferTrigger, OfferAction](
             OFFER, self._duration, call=leg.name, words=cause_words
         )
@@ -73,6 +81,9 @@ class Offers:
                 trigger = OfferTrigger.REMOTE_ACCEPT
             case Heard(response=response) if self._leg.challenged(response):
                 trigger = OfferTrigger.CHALLENGE
+            case Heard(response=Response(status=491)) if self._glares < MOST_GLARES:
+                trigger = OfferTrigger.REMOTE_GLARE
+                self._glares += 1
             case _:
                 trigger = OfferTrigger.REMOTE_REFUSE
         self.step(trigger, outcome, now)
@@ -86,6 +97,8 @@ class Offers:
         match action:
             case OfferAction.SEND_OFFER:
                 self._send_offer(cause, now)
+            case OfferAction.OFFER_AGAIN:
+                self._offer(now)
             case OfferAction.AUTHORIZE:
                 self._authorize(now)
             case OfferAction.SEND_CANCEL:
@@ -119,9 +132,13 @@ class Offers:
 
     def _send_offer(self, cause: Cause, now: float) -> None:
         if isinstance(cause, SendOffer):
-            self._ours = self._leg.request(
-                "INVITE", self._owner, now, contact=True, lines=(ALLOW, SDP), body=cause.body
-            )
+            self._again, self._glares = cause, 0
+            self._offer(now)
+
+    def _offer(self, now: float) -> None:
+        if self._again is not None:
+            body = self._again.body
+            self._ours = self._leg.request("INVITE", self._owner, now, contact=True, lines=(ALLOW, SDP), body=body)
 
     def _authorize(self, now: float) -> None:
         if self._ours is not None:
@@ -168,6 +185,8 @@ class Offers:
             self._leg.dialog.refresh(pending.request, pending.source)
 
     def _duration(self, trigger: OfferTrigger) -> float:
+        if trigger is OfferTrigger.GLARE_WAIT:
+            return self._leg.layer.random_between(*GLARE_WAITS[self._leg.calling])
         return self._leg.layer.config.timing.fixed[trigger.name]
 
 

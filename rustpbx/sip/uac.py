@@ -32,6 +32,7 @@ def make_invite(wish: SendInvite, layer: TransactionLayer, contact: NameAddr) ->
         method="INVITE",
         uri=attrs.evolve(wish.callee, headers=""),
         vias=(layer.new_via(wish.local_host),),
+        routes=wish.routes,
         from_=attrs.evolve(wish.caller, params=wish.caller.params.without("tag")).tagged(layer.new_id()),
         to=NameAddr(attrs.evolve(wish.callee, headers="")),
         call_id=f"{layer.new_id()}{layer.new_id()}@{layer.config.callid_suffix}",
@@ -51,15 +52,15 @@ class UacCall(Call):
     """A call that we placed. Until its 2xx it may have an early dialog for each fork."""
 
     def __init__(self, wish: SendInvite, layer: TransactionLayer, directory: Directory) -> None:
-        target = wish.destination or wish.callee
+        target = wish.destination or (wish.routes[0].uri if wish.routes else wish.callee)
         likely = target if isinstance(target, Hop) else uri_hop(target)  # the Contact follows where it really goes
         contact = NameAddr(wish.contact) if wish.contact else _contact(wish, layer, likely)
         digest = DigestClient(wish.credentials) if wish.credentials and wish.credentials.username else None
-        leg = Leg(name=wish.leg, layer=layer, local_host=wish.local_host, contact=contact, digest=digest)
+        leg = Leg(name=wish.leg, layer=layer, local_host=wish.local_host, contact=contact, digest=digest, calling=True)
         super().__init__(leg, directory)
         self._invite = make_invite(wish, layer, contact)
         self._target: Target = target
-        self._by_proxy = wish.destination is not None
+        self._by_proxy = target is not wish.callee
         self._targets = Targets(wish.callee, layer.config.max_redirects)
         self._plain = self._invite.lines
         self._delivery: Delivery | None = None

@@ -46,7 +46,7 @@ STRANGER: Address = ("192.0.2.66", 5066)
 
 CHALLENGE = ("Proxy-Authenticate", 'Digest realm="proxy", nonce="n1", qop="auth", algorithm=MD5')
 
-UNDER_WAY = frozenset({OfferState.HAVE_LOCAL, OfferState.TAKING_BACK})
+UNDER_WAY = frozenset({OfferState.HAVE_LOCAL, OfferState.GLARED, OfferState.TAKING_BACK})
 """The states in which an offer of ours has no outcome yet."""
 
 _BEFORE_ANSWER = (CallProgress, CallRefused, CallCancelled)

@@ -160,9 +160,9 @@ class Pair:
 class Lone:
     """One endpoint (Bob) against hand-made messages from `peer`, which may be any address."""
 
-    def __init__(self, config: EndpointConfig | None = None, peer: Address = ALICE) -> None:
+    def __init__(self, config: EndpointConfig | None = None, peer: Address = ALICE, seed: int = 7) -> None:
         self.now = 0.0
-        self.side = Side(BOB, 7, config)
+        self.side = Side(BOB, seed, config)
         self.peer = peer
 
     @property

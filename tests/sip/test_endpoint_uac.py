@@ -388,18 +388,6 @@ def test_an_offer_of_ours_is_answered() -> None:
     assert pair.seen[-4:] == ["> INVITE", "< 100 INVITE", "< 200 INVITE", "> ACK"]
 
 
-def test_offers_that_cross_are_both_491() -> None:
-    """14.2: glare; the call lives and the next offer succeeds."""
-    pair, leg = talking()
-    pair.wish(pair.alice, SendOffer(LEG, OFFER))
-    pair.wish(pair.bob, SendOffer(leg, OFFER))
-    pair.settle()
-    assert (pair.alice.facts, pair.bob.facts) == ([OfferRefused(LEG, 491)], [OfferRefused(leg, 491)])
-    pair.wish(pair.bob, SendOffer(leg, OFFER))
-    pair.settle()
-    assert pair.alice.facts[1:] == [OfferReceived(LEG, OFFER)]
-
-
 def test_a_second_offer_of_ours_is_refused_at_once() -> None:
     """One at a time, said by the same fact."""
     pair, _ = talking()
