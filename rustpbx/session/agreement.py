@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import attrs
 
+from rustpbx.core import address_text
 from rustpbx.errors import MediaError
 from rustpbx.media.events import MediaFormat, SrtpKey
 from rustpbx.media.sdp.crypto import NO_SECURITY, PLAIN, Security, SrtpMode, SrtpPolicy
 from rustpbx.media.sdp.encoder import encode_sdp
 from rustpbx.media.sdp.model import SessionDescription
-from rustpbx.media.sdp.negotiate import LocalMedia, accept_answer, answer, offer
+from rustpbx.media.sdp.negotiate import LocalMedia, NegotiationError, accept_answer, answer, offer
 from rustpbx.media.sdp.parser import parse_sdp
 from rustpbx.media.srtp import SUPPORTED
 
@@ -23,10 +24,15 @@ class Agreement:
 
     Keys for SRTP are made once per leg: a re-INVITE keeps them unless the peer changes its own. Then
     ours change too, because a peer that starts anew expects our stream to do so (RFC 4568 section 7.1.4).
+
+    `sip_port` is where we speak SIP over UDP: no audio goes there, nor to our own end of the leg.
     """
 
-    def __init__(self, host: str, port: int, ssrc: int, session_id: int, srtp: SrtpPolicy = PLAIN) -> None:
+    def __init__(
+        self, host: str, port: int, ssrc: int, session_id: int, srtp: SrtpPolicy = PLAIN, *, sip_port: int = 0
+    ) -> None:
         self._policy = srtp
+        self._own = frozenset((host, own) for own in (port, port + 1, sip_port) if own > 1)
         self._local = LocalMedia(
             host=host, port=port, ssrc=ssrc, session_id=session_id, version=session_id, security=self._fresh_keys()
         )
@@ -54,7 +60,7 @@ class Agreement:
         """Take the peer's answer to our offer. A further one (early media, then the answer) may differ."""
         if self._pending is None:
             raise MediaError("an SDP answer without an offer")
-        agreed = accept_answer(self._pending, parse_sdp(body))
+        agreed = self._elsewhere(accept_answer(self._pending, parse_sdp(body)))
         self._note(agreed, self._pending)
         self.theirs = body.decode("utf-8", "replace")
         return agreed
@@ -63,12 +69,20 @@ class Agreement:
         """Answer the peer's offer."""
         local, theirs = self._next_local(), parse_sdp(body)
         description, agreed = answer(theirs, local)
+        self._elsewhere(agreed)
         if self._starts_anew(agreed):
             local = attrs.evolve(local, security=self._fresh_keys())
             description, agreed = answer(theirs, local)
         self._local = local
         self._note(agreed, description)
         return self._said(description), agreed
+
+    def _elsewhere(self, agreed: MediaFormat) -> MediaFormat:
+        """The same, if it has us send to somebody else than ourselves."""
+        for address in (agreed.remote, agreed.rtcp):
+            if address in self._own:
+                raise NegotiationError(f"media to {address_text(address)} would be to ourselves")
+        return agreed
 
     def _next_local(self) -> LocalMedia:
         return self._local if not self.sdp else self._local.next()
@@ -97,6 +111,6 @@ class Agreement:
         return body
 
 
-def check_offer(body: bytes, srtp: SrtpPolicy = PLAIN) -> None:
-    """Raise what answering `body` would raise, before anything is set up for it."""
-    Agreement("127.0.0.1", 9, 1, 1, attrs.evolve(srtp, entropy=bytes)).answer(body)
+def check_offer(body: bytes, srtp: SrtpPolicy = PLAIN, host: str = "127.0.0.1", sip_port: int = 0) -> None:
+    """Raise what answering `body` from `host` would raise, before anything is set up for it."""
+    Agreement(host, 0, 1, 1, attrs.evolve(srtp, entropy=bytes), sip_port=sip_port).answer(body)

@@ -38,6 +38,7 @@ DTMF_TYPE = 101
 """The dynamic payload type we offer for telephone-event."""
 
 CLOCK_RATE = 8000
+_BROADCAST = ipaddress.ip_address("255.255.255.255")
 DTMF_EVENTS = "0-16"
 """The digits and flash (RFC 4733 section 3.2)."""
 
@@ -280,8 +281,8 @@ def _usable(connection: Connection | None, local_host: str, what: str) -> Connec
         address = ipaddress.ip_address(connection.host)
     except ValueError:
         raise NegotiationError(f"media to {connection.host[:80]!r} is not possible, only to an IP address") from None
-    if address.is_multicast:
-        raise NegotiationError(f"media to the multicast group {address} is not possible")
+    if address.is_multicast or address == _BROADCAST:
+        raise NegotiationError(f"media to {address} is not possible, only to one host")
     if address.version != ipaddress.ip_address(local_host).version and not address.is_unspecified:
         raise NegotiationError(f"media to {address} is not possible from {local_host}")
     return Connection.to(str(address))
