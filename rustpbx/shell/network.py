@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import os
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -111,6 +112,21 @@ def _naming(address: str) -> Iterator[None]:
         raise
 
 
+async def _listen_everywhere(port: int) -> trio.SocketListener:
+    """Trio's own way leaves IPv4 out on a socket for IPv6."""
+    sock = trio.socket.socket(socket.AF_INET6, socket.SOCK_STREAM)
+    try:
+        if os.name == "posix":
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        await sock.bind(("::", port))
+        sock.listen()
+    except BaseException:
+        sock.close()
+        raise
+    return trio.SocketListener(sock)
+
+
 class RealNetwork:
     """The operating system's network, through Trio. `name_servers` are those of the system, if no others are given."""
 
@@ -136,8 +152,10 @@ class RealNetwork:
         return await trio.open_tcp_stream(host, port)
 
     async def listen(self, host: str, port: int) -> trio.abc.Listener[trio.abc.Stream]:
-        """Listen on one address."""
+        """Listen on one address; on "::" for both families."""
         with _naming(f"TCP {host}:{port}"):
+            if host == "::":
+                return await _listen_everywhere(port)
             listeners = await trio.open_tcp_listeners(port, host=host)
         for extra in listeners[1:]:
             await extra.aclose()

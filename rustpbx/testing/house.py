@@ -26,6 +26,7 @@ from rustpbx.core import Address
 from rustpbx.settings import Config, HandlerConfig, UaConfig
 from rustpbx.shell.clock import TrioClock
 from rustpbx.shell.offload import InlineOffload
+from rustpbx.sip.shell.connections import Streams
 from rustpbx.testing.agent import Agent, connect_agent, open_socket
 from rustpbx.testing.handset import Handset
 from rustpbx.testing.leftovers import Belongings, belongings, describe_call
@@ -80,6 +81,7 @@ class Plan:
     `seed` decides losses, ports, tags and ids. `link` is the weather between phone and server. `speech` serves as
     each of `providers`, () for every one. `agent`, `program` and `embedded` are programs under test; without one, the
     test itself is the agent. `signalling_only` leaves the server without media, so that an hour passes in an instant.
+    `phone_streams` are where the phone can be called by TCP and TLS, and whose certificates it trusts.
     """
 
     config: Config = attrs.field(factory=server_config)
@@ -91,6 +93,7 @@ class Plan:
     program: AgentProgram | None = None
     embedded: EmbeddedAgent | None = None
     signalling_only: bool = False
+    phone_streams: Streams | None = None
 
 
 class House:
@@ -141,6 +144,15 @@ class House:
         ua = self.plan.config.ua or UaConfig()
         return f"sip:800@{ua.addr or SERVER}:{ua.udp_port}"
 
+    def uri_by(self, transport: str) -> str:
+        """What a phone dials to reach the server by another transport than UDP: "tcp", "tls", "ws" or "wss"."""
+        ua = self.plan.config.ua or UaConfig()
+        port = getattr(ua, f"{transport}_port", None)
+        if port is None:
+            raise ScriptError(f"the server does not listen for {transport}: set {transport}_port of its [ua]")
+        scheme, named = ("sips", "ws") if transport == "wss" else ("sip", transport)
+        return f"{scheme}:800@{ua.addr or SERVER}:{port};transport={named}"
+
     # -- opening ------------------------------------------------------------------------------------------------
 
     @asynccontextmanager
@@ -157,7 +169,9 @@ class House:
                 await nursery.start(self.webhook.serve, self.agents, (AGENT, WEBHOOK_PORT))
                 async with (
                     open_server(plan.config, self._outside()) as self.server,
-                    open_phone(self.wire.host(PHONE), PHONE, 5060, seed=plan.seed) as self.phone,
+                    open_phone(
+                        self.wire.host(PHONE), PHONE, 5060, seed=plan.seed, streams=plan.phone_streams
+                    ) as self.phone,
                     trio.open_nursery() as staff,
                 ):
                     self.phone.audio = not plan.signalling_only

@@ -12,6 +12,9 @@ from rustpbx.core import Address
 from rustpbx.session.shell.call_task import CallTask
 from rustpbx.testing.wire import Wire
 
+_OUTLIVE_CALLS = "sip.shell.connections.Connections.run"
+"""What is below it belongs to no call: connections are for the next one, too, and end when they are idle."""
+
 
 @attrs.frozen(kw_only=True)
 class Belongings:
@@ -56,7 +59,8 @@ def _tasks_below(task: trio.lowlevel.Task, but: trio.Nursery | None) -> dict[tri
             continue
         for child in nursery.child_tasks:
             found[child] = child.name
-            found.update(_tasks_below(child, but))
+            if not child.name.endswith(_OUTLIVE_CALLS):
+                found.update(_tasks_below(child, but))
     return found
 
 

@@ -7,6 +7,7 @@ import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import attrs
 import trio
@@ -18,6 +19,7 @@ from rustpbx.settings import Config, HandlerConfig, UaConfig
 from rustpbx.shell.clock import TrioClock
 from rustpbx.shell.network import RealNetwork
 from rustpbx.shell.offload import InlineOffload
+from rustpbx.sip.hop import Transport
 from tests.kit.agent import Agent, Webhook, connect_agent
 from tests.kit.scripted import scripted_speech
 from tests.kit.watched import WatchedPorts, WatchedSip
@@ -53,6 +55,12 @@ class RealHouse:
         host, port = self.address
         return f"sip:800@{host}:{port}"
 
+    def uri_by(self, transport: Transport) -> str:
+        """Whom to call by this transport."""
+        assert self.server.stack is not None
+        host, port = self.server.stack.listening[transport]
+        return f"sip:800@{host}:{port};transport={transport.param}"
+
     async def owned(self) -> dict[str, int]:
         """What is left of the calls once our own requests are answered; all zeros when they are over.
 
@@ -82,13 +90,13 @@ class RealHouse:
 
 
 @asynccontextmanager
-async def open_real_house(cache: Path) -> AsyncIterator[RealHouse]:
-    """A server on free loopback ports, with the scripted speech provider `scripted`."""
+async def open_real_house(cache: Path, **ua: Any) -> AsyncIterator[RealHouse]:
+    """A server on free loopback ports, with the scripted speech provider `scripted`; `ua` are fields of `UaConfig`."""
     hook = (LOOPBACK, free_port(socket.SOCK_STREAM))
     handler = HandlerConfig(type="webhook", urls=(f"http://{hook[0]}:{hook[1]}/",))
     config = Config(
         http_addr=(LOOPBACK, 0),
-        ua=UaConfig(addr=LOOPBACK, udp_port=0, handler=handler),
+        ua=UaConfig(addr=LOOPBACK, udp_port=0, handler=handler, **ua),
         rtp_start_port=20000,
         rtp_end_port=29999,
         max_calls=20,

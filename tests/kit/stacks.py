@@ -141,7 +141,7 @@ class RawStream:
             data = await self.stream.receive_some()
             if not data:
                 return b""
-            self._messages += [message for message in self._framer.feed(data) if message != PING]
+            self._messages += [message for message in self._framer.feed(bytes(data)) if message != PING]
         return self._messages.pop(0)
 
     async def message(self) -> Request | Response:

@@ -14,6 +14,7 @@ from rustpbx.media.codec.g711 import PCMA, PCMU
 from rustpbx.media.events import Pcm
 from rustpbx.media.plane.port import Datagram, Parcel, RealPorts
 from rustpbx.media.plane.stages import Bytes
+from rustpbx.sip.hop import Transport
 from rustpbx.sip.message import Request, Response
 from rustpbx.sip.parser import parse_message
 from rustpbx.sip.shell.stack import Stack
@@ -111,6 +112,7 @@ class Passed:
     at: float
     peer: Address
     message: Request | Response
+    transport: Transport = Transport.UDP
 
     @property
     def summary(self) -> str:
@@ -153,5 +155,5 @@ class WatchedSip:
             return
         self._seen.add(kept)
         message = parse_message(traced.data)
-        self.messages.append(Passed(traced.direction, traced.now, traced.peer.address, message))
+        self.messages.append(Passed(traced.direction, traced.now, traced.peer.address, message, traced.peer.transport))
         self._news.unpark_all()

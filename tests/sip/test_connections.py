@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from pathlib import Path
+from typing import Any
 
 import attrs
 import pytest
@@ -11,7 +12,7 @@ import trio
 import trio.testing
 import trio_websocket
 
-from rustpbx.sip.events import ByeReceived, HangUp, Keep, LetGo
+from rustpbx.sip.events import ByeReceived, CallRefused, HangUp, Keep, LetGo
 from rustpbx.sip.flows import Crowded, Flows
 from rustpbx.sip.hop import Hop, Transport
 from rustpbx.sip.shell import udp
@@ -301,7 +302,8 @@ async def test_one_message_in_each_frame_text_or_binary_without_a_length() -> No
     """A browser's stack: its Via and Contact name hosts that do not exist, and the answers come to it all the same."""
     async with two_stacks() as (_, bob, wire), trio.open_nursery() as nursery:
         stream = await wire.host(CAROL).connect(BOB, 5080)
-        socket = await trio_websocket.wrap_client_stream(nursery, stream, BOB, "/", subprotocols=["sip"])
+        wrap: Any = trio_websocket.wrap_client_stream  # any stream does
+        socket = await wrap(nursery, stream, BOB, "/", subprotocols=["sip"])
         asked = options(via="df7jal23ls0d.invalid").replace("/TCP", "/WS").replace("Content-Length: 0\n", "")
         await socket.send_message(text_of(asked).decode())
         assert (await socket.get_message()).startswith("SIP/2.0 200 OK")
@@ -468,3 +470,34 @@ async def test_a_kept_flow_notices_that_its_address_has_changed() -> None:
             assert nursery.child_tasks
             flows.hear(answered, place.address)
     assert lost == [(place, "our address has changed")]
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"HTTP/1.1 400 Bad Request\r\nContent-Length: 2\r\n\r\nno",
+        b"HTTP/1.1 404 Not Found\r\n\r\n",
+        b"SIP/2.0 400 Bad Request\r\n\r\n",
+        b"",
+    ],
+    ids=["refused", "not-found", "no-http", "closed"],
+)
+async def test_a_server_that_speaks_no_sip_over_websocket(answer: bytes) -> None:
+    """A call to it is 503 at once, whatever it says to our handshake, and no mistake of ours."""
+    async with open_wire(seed=3) as wire, trio.open_nursery() as nursery:
+        alice = make_stack(wire, ALICE)
+        listener = await wire.host(BOB).listen(BOB, 80)
+        await nursery.start(alice.stack.run)
+        alice.stack.wish(call_to(f"sip:bob@{BOB};transport=ws"))
+        stream = await listener.accept()
+        await stream.receive_some()
+        await stream.send_all(answer)
+        await stream.aclose()
+        refused = await alice.until(CallRefused)
+        assert isinstance(refused, CallRefused)
+        assert (refused.status, refused.reason) == (
+            503,
+            "no SIP over WebSocket there",
+        )
+        assert (alice.stack.counters["bugs"], len(alice.stack._connections)) == (0, 0)
+        nursery.cancel_scope.cancel()

@@ -12,9 +12,11 @@ from rustpbx.shell.network import RealNetwork
 from rustpbx.sip.encoder import encode_message
 from rustpbx.sip.endpoint import EndpointConfig
 from rustpbx.sip.events import Answer, IncomingCall, Ring
+from rustpbx.sip.hop import Transport
 from rustpbx.sip.locate import Unlocated
 from rustpbx.sip.message import Via
 from rustpbx.sip.parser import parse_message
+from rustpbx.sip.shell.connections import Streams
 from rustpbx.sip.shell.stack import Stack
 from rustpbx.sip.uri import parse_uri
 from tests.kit.peers_sip import ANSWER, invite, udp
@@ -61,3 +63,28 @@ async def test_a_name_is_looked_up_in_every_family_that_the_socket_speaks(bound:
     stack = Stack(EndpointConfig(), _Names(), TrioClock(), bound, 0)
     hops = await stack.locate(parse_uri("sip:phone.example:5060"))
     assert hops == ((udp((found, 5060)),) if found else Unlocated("phone.example has no address of our family"))
+
+
+@pytest.mark.real_time
+@pytest.mark.parametrize("peer", ["127.0.0.1", "::1"])
+async def test_one_tcp_port_on_every_address_serves_both_families(peer: str) -> None:
+    """As with datagrams, an IPv4 peer is known by its IPv4 address."""
+    stack = Stack(
+        EndpointConfig(),
+        RealNetwork(),
+        TrioClock(),
+        "::",
+        0,
+        rng=random.Random(1),
+        streams=Streams(ports={Transport.TCP: 0}),
+    )
+    async with trio.open_nursery() as nursery:
+        await nursery.start(stack.run)
+        port = stack.listening[Transport.TCP][1]
+        async with await trio.open_tcp_stream(peer, port) as stream:
+            await stream.send_all(encode_message(invite(via=Via("TCP", peer, 5999))))
+            fact = await stack.facts.receive()
+            assert isinstance(fact, IncomingCall)
+            assert (fact.source[0], fact.local_host) == (peer, peer)
+            assert (await stream.receive_some()).startswith(b"SIP/2.0 100 ")
+        nursery.cancel_scope.cancel()

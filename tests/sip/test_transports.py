@@ -293,7 +293,7 @@ async def test_a_stranger_among_authorities(verify: bool, status: int, tmp_path:
 @pytest.mark.parametrize(("key", "problem"), [("certificate", "cannot be read"), ("ca", "cannot be read")])
 async def test_a_file_that_is_not_there_is_named_by_its_key(key: str, problem: str, tmp_path: Path) -> None:
     """Nobody has to guess which of five files is meant."""
-    files = attrs.evolve(make_files(tmp_path, BOB), **{key: str(tmp_path / "missing.pem")})
+    files = attrs.evolve(make_files(tmp_path, BOB), **{key: str(tmp_path / "missing.pem")})  # type: ignore[arg-type] # by name
     with pytest.raises(ConfigError, match=problem) as caught:
         Tls(files).ready(server=True)
     assert caught.value.path == f"ua.ssl_{key}"

@@ -26,7 +26,7 @@ from rustpbx.sip.hop import Hop, Transport
 from rustpbx.sip.shell.pipe import GONE, Pipe
 from rustpbx.sip.shell.tcp import StreamPipe, peer_of
 from rustpbx.sip.shell.tls import Tls, accept_tls, connect_tls, tls_problem
-from rustpbx.sip.shell.ws import accept_web, connect_web
+from rustpbx.sip.shell.ws import NO_WEBSOCKET, accept_web, connect_web
 
 log = Journal(__name__)
 
@@ -295,12 +295,24 @@ class Connections:
                 async with trio.open_nursery() as nursery:
                     await self._talk(connection, make, nursery)
                     nursery.cancel_scope.cancel()
-        except Exception:
-            self.counters["bugs"] += 1
-            log.exception("the connection with %s failed", connection.flow.hop)
-            connection.problem = connection.problem or "internal error"
+        except Exception as error:  # noqa: BLE001 - reported in full, and contained
+            self._failed(connection, error)
         finally:
             self._gone(connection)
+
+    def _failed(self, connection: _Connection, error: Exception) -> None:
+        """What came out of a connection's tasks: how the WebSocket library says no, or a bug of ours.
+
+        Its reader raises what it makes of an answer that is no WebSocket's, or no HTTP at all.
+        """
+        if connection.flow.hop.transport in _WEB and not connection.up:
+            self.counters["connections_failed"] += 1
+            connection.problem = connection.problem or NO_WEBSOCKET
+            log.info("no connection with %s: %r", connection.flow.hop, error)
+            return
+        self.counters["bugs"] += 1
+        log.exception("the connection with %s failed", connection.flow.hop)  # noqa: LOG004 - called where it is handled
+        connection.problem = connection.problem or "internal error"
 
     async def _talk(self, connection: _Connection, make: Make, nursery: trio.Nursery) -> None:
         pipe = await self._establish(connection, make, nursery)

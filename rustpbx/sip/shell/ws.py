@@ -13,6 +13,7 @@ from rustpbx.sip.framing import PING
 from rustpbx.sip.parser import DEFAULT_LIMITS
 
 SUBPROTOCOL = "sip"
+NO_WEBSOCKET = "no SIP over WebSocket there"
 _REFUSAL = b"this is SIP over WebSocket (RFC 7118): ask for the subprotocol sip\n"
 
 
@@ -63,18 +64,54 @@ async def accept_web(stream: trio.abc.Stream, nursery: trio.Nursery) -> WebPipe 
 
 
 async def connect_web(stream: trio.abc.Stream, nursery: trio.Nursery, host: str, address: Address) -> WebPipe:
-    """The client's side. Raises trio.BrokenResourceError if the server does not speak SIP there."""
-    try:
+    """The client's side. Raises trio.BrokenResourceError if the server does not speak SIP there.
+
+    If it refuses, the library's reader raises in the nursery.
+    """
+    watched = _Watched(stream)
+    socket = None
+    async with trio.open_nursery() as race:
+        race.start_soon(watched.until_closed, race.cancel_scope)
         socket = await trio_websocket.wrap_client_stream(
             nursery,
-            stream,  # type: ignore[arg-type]  # any stream does
+            watched,  # type: ignore[arg-type]  # any stream does
             host or address_text(address),
             "/",
             subprotocols=[SUBPROTOCOL],
             max_message_size=DEFAULT_LIMITS.message,
         )
-    except (trio_websocket.HandshakeError, trio_websocket.ConnectionClosed) as error:
-        raise trio.BrokenResourceError(f"no WebSocket there: {error}") from error
-    if socket.subprotocol != SUBPROTOCOL:
-        raise trio.BrokenResourceError("the WebSocket there does not speak SIP")
+        race.cancel_scope.cancel()
+    if socket is None or socket.subprotocol != SUBPROTOCOL:
+        raise trio.BrokenResourceError(NO_WEBSOCKET)
     return WebPipe(socket, stream)
+
+
+class _Watched(trio.abc.Stream):
+    """A stream that tells when its peer has closed it: the library would wait for its answer for ever."""
+
+    def __init__(self, stream: trio.abc.Stream) -> None:
+        self._stream = stream
+        self._closed = trio.Event()
+
+    async def until_closed(self, scope: trio.CancelScope) -> None:
+        """Cancel when nothing more comes."""
+        await self._closed.wait()
+        scope.cancel()
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes:
+        data = b""
+        try:
+            data = bytes(await self._stream.receive_some(max_bytes))
+        finally:
+            if not data:
+                self._closed.set()
+        return data
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        await self._stream.send_all(data)
+
+    async def wait_send_all_might_not_block(self) -> None:
+        await self._stream.wait_send_all_might_not_block()
+
+    async def aclose(self) -> None:
+        await self._stream.aclose()
