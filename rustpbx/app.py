@@ -17,6 +17,7 @@ from functools import partial
 import attrs
 import trio
 
+from rustpbx.accounts import accounts
 from rustpbx.config import merge_config
 from rustpbx.control.access import Access
 from rustpbx.control.server import DEFAULT_ICE_SERVERS, HttpConfig, Sockets, serve_http
@@ -61,6 +62,9 @@ POOLS = {
 
 ANYWHERE = "192.0.2.1"
 """An address nobody has (TEST-NET-1): the way to it is the default route."""
+
+UNREGISTERING = 5.0
+"""Seconds that all registrars together get to answer that we are gone."""
 
 GRACE = 5.0
 """Seconds that running calls get for their last events when the server is told to stop."""
@@ -145,6 +149,7 @@ async def open_server(config: Config, outside: Outside, *, http: bool = True) ->
                 with trio.CancelScope(shield=True):
                     await server.shutdown()
                     await agents.gone(GRACE)
+                    await _leave(server)
                     if server.stack is not None:
                         await server.stack.flush()
         finally:
@@ -173,6 +178,7 @@ async def _start(
         max_calls=config.max_calls,
         dial_plan=dial_plan,
         srtp=_srtp_rules(ua),
+        sip_port=sip[1] if sip is not None else 0,
     )
     door.open(registry.reserve)
     await parts.start(registry.run)
@@ -182,7 +188,17 @@ async def _start(
         access = Access.from_config(config)
         serve_agents = partial(serve_http, sockets=agents)
         http = await parts.start(serve_agents, _http_config(config), outside.network, registry, access, outside.clock)
+    if stack is not None:
+        for account in accounts(ua.register_users):  # last: the calls they bring find everything else at work
+            stack.register(account)
     return Server(config=config, http=http, sip=sip, registry=registry, plane=plane, stack=stack, door=door)
+
+
+async def _leave(server: Server) -> None:
+    """Tell the registrars that we are gone, all of them at once."""
+    ua = server.config.ua
+    if server.stack is not None and ua is not None and ua.graceful_shutdown:
+        await server.stack.unregister_all(UNREGISTERING)
 
 
 async def _hold_parts(*, task_status: trio.TaskStatus[trio.Nursery]) -> None:

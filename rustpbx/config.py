@@ -78,8 +78,6 @@ NOT_BUILT = (
     "recorder_path",
     "recording",
     "resume_grace",
-    "ua.graceful_shutdown",
-    "ua.register_users",
 )
 """Keys that are read and checked, but which nothing in this version acts on."""
 
@@ -152,7 +150,15 @@ _PARSE: dict[type, dict[str, values.Parse[Any]]] = {
         "timeout": values.duration,
         "secret": values.token,
     },
-    RegisterUser: {"server": values.filled, "username": values.filled, "srtp": _SRTP},
+    RegisterUser: {
+        "server": values.filled,
+        "username": values.filled,
+        "srtp": _SRTP,
+        "transport": values.one_of("udp", "tcp", "tls"),
+        "outbound_proxy": values.filled,
+        "expires": values.within(30, 86_400),
+        "nat": values.one_of("auto", "off"),
+    },
     Credential: {"username": values.filled},
     AmiConfig: {"allows": values.list_of(values.network_or_star)},
     IceServer: {"urls": values.list_of(values.ice_url)},

@@ -47,6 +47,16 @@ class RegisterUser:
     credential: Credential | None = None
     srtp: SrtpWish | None = None
     """Of its calls; None: that of `[ua]`."""
+    domain: str = ""
+    """What follows the @ of its address; empty: the server's host."""
+    transport: Literal["udp", "tcp", "tls"] | None = None
+    """How the server is reached; None: as its URI and DNS say."""
+    outbound_proxy: str | None = None
+    """What its requests go through (`host`, `host:port` or a sip: URI)."""
+    expires: int = 3600
+    """Seconds that are asked for."""
+    nat: Literal["auto", "off"] = "auto"
+    """Whether the address is believed that the server sees us at."""
 
 
 @attrs.frozen(kw_only=True)

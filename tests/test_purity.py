@@ -59,6 +59,7 @@ LAYERS = {
     "values.py": ("core", "errors"),
     "settings.py": ("core", "values"),
     "config.py": ("errors", "settings", "values"),
+    "accounts.py": ("errors", "settings", "sip"),
     "dialplan.py": ("journal", "settings", "sip"),
     "signalling.py": ("settings", "shell", "sip"),
     "shell/": ("core", "errors", "journal", "shell", "worker"),

@@ -200,7 +200,11 @@ def _call(call: CallSummary) -> dict[str, object]:
 
 
 def health_body(health: Health) -> dict[str, object]:
-    """The body of `/health`; `uptime` is the start time, as clients expect it under this name."""
+    """The body of `/health`; `uptime` is the start time, as clients expect it under this name.
+
+    `accounts` are an addition of ours, there if any are configured.
+    """
+    accounts = [{**attrs.asdict(account), "since": rfc3339(account.since)} for account in health.accounts]
     return {
         "status": health.status,
         "uptime": rfc3339(health.started_at).replace("+00:00", "Z"),
@@ -216,6 +220,7 @@ def health_body(health: Health) -> dict[str, object]:
             },
             "pending": health.pending,
             "dialogs": health.dialogs,
+            **({"accounts": accounts} if accounts else {}),
         },
         "sipserver": {},
     }

@@ -54,12 +54,25 @@ class CallSummary:
 
 
 @attrs.frozen(kw_only=True)
+class AccountHealth:
+    """How one registration stands, since `since` (epoch ms): its registrar's last answer, and what it grants (s)."""
+
+    name: str
+    registrar: str
+    state: str
+    since: int
+    expires: int
+    status: int
+    reason: str
+
+
+@attrs.frozen(kw_only=True)
 class Health:
     """The numbers behind `/health`.
 
     `status` is `running` or `draining`. `total` and `failed` count sessions since `started_at`, `runnings` are those
     running now. The rest is the SIP side's: transactions running, finished and waiting for an ACK, unanswered
-    incoming dialogs (`pending`), and dialogs.
+    incoming dialogs (`pending`), dialogs, and accounts.
     """
 
     status: str = "running"
@@ -73,3 +86,4 @@ class Health:
     transactions_waiting_ack: int = 0
     pending: int = 0
     dialogs: int = 0
+    accounts: tuple[AccountHealth, ...] = ()

@@ -26,15 +26,18 @@ from rustpbx.sip.events import (
     Input,
     Located,
     Received,
+    Register,
     Send,
     SendInvite,
     Undeliverable,
+    Unregister,
     Wish,
 )
 from rustpbx.sip.hop import Hop, Transport
 from rustpbx.sip.layer import EndpointConfig, TransactionLayer, response_hop, stamp, stamp_via
 from rustpbx.sip.message import Request
 from rustpbx.sip.parser import MalformedRequest, parse_message
+from rustpbx.sip.registration import Registrations
 from rustpbx.sip.tables import CallState
 from rustpbx.sip.transaction import Heard, ServerTransaction
 from rustpbx.sip.uac import UacCall
@@ -56,6 +59,7 @@ class Endpoint:
         self.config = config
         self._layer = TransactionLayer(config, rng)
         self._directory = Directory()
+        self._registrations = Registrations(self._layer)
 
     @property
     def done(self) -> bool:
@@ -120,6 +124,11 @@ class Endpoint:
                 self._layer.located(what, now)
             case FlowLost():
                 self._layer.counters["flows_lost"] += 1
+                self._registrations.flow_lost(what, now)
+            case Register():
+                self._registrations.register(what, now)
+            case Unregister(name=name):
+                self._registrations.unregister(name, now)
             case Undeliverable():
                 self._layer.undeliverable(what, now)
             case SendInvite():
@@ -277,6 +286,7 @@ class Endpoint:
             self._layer.counters["overloaded"] += 1
             self._layer.emit(CallRefused(wish.leg, 503, "Too many calls"))
         else:
+            wish = self._registrations.dressed(wish)
             call = UacCall(wish, self._layer, self._directory)
             call.dial(wish, now)
             self._directory.enter(call)

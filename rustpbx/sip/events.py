@@ -74,7 +74,10 @@ class Credentials:
 
 @attrs.frozen(kw_only=True)
 class SendInvite:
-    """Place a call. `destination` is where the INVITE goes; None means what the callee URI names."""
+    """Place a call. `destination` is where the INVITE goes; None means what the callee URI names.
+
+    `routes` are proxies that it goes through first (8.1.1.1), `destination` or not.
+    """
 
     leg: str
     caller: NameAddr
@@ -85,6 +88,39 @@ class SendInvite:
     contact: Uri | None = None
     headers: Lines = ()
     destination: Target | None = None
+    routes: tuple[NameAddr, ...] = ()
+
+
+@attrs.frozen(kw_only=True)
+class Account:
+    """An address of ours at a registrar. `name` is ours alone, for logs and health.
+
+    `aor` is the address-of-record with its display name, `registrar` the server's URI, `expires` the seconds asked for.
+    With `nat`, the address that the registrar sees us at is believed (RFC 3581).
+    """
+
+    name: str
+    aor: NameAddr
+    registrar: Uri
+    credentials: Credentials | None = None
+    outbound_proxy: Uri | None = None
+    expires: int = 3600
+    nat: bool = True
+
+
+@attrs.frozen(kw_only=True)
+class Register:
+    """Register an account, and keep it so; `local_host` is our address as the registrar should know it."""
+
+    account: Account
+    local_host: str
+
+
+@attrs.frozen
+class Unregister:
+    """Take an account's registration back."""
+
+    name: str
 
 
 @attrs.frozen
@@ -157,7 +193,7 @@ class SendDigit:
 
 
 Wish = SendInvite | Ring | Answer | Refuse | HangUp | AcceptOffer | RefuseOffer | SendOffer | SendDigit
-Input = Received | Garbled | Undeliverable | Located | FlowLost | Wish
+Input = Received | Garbled | Undeliverable | Located | FlowLost | Register | Unregister | Wish
 
 # -- effects --------------------------------------------------------------------------------------------------------
 
@@ -270,6 +306,16 @@ class DigitReceived:
 
 
 @attrs.frozen
+class DigitSent:
+    """The final response to our `SendDigit`: 2xx, or why the digit was not taken (408 for no response)."""
+
+    leg: str
+    digit: str
+    status: int
+    reason: str
+
+
+@attrs.frozen
 class ByeReceived:
     """The peer hung up; 200 has been sent. `reason` is the Reason header's value, if any."""
 
@@ -296,6 +342,7 @@ Fact = (
     | OfferAnswered
     | OfferRefused
     | DigitReceived
+    | DigitSent
     | ByeReceived
     | CallLost
 )
@@ -332,4 +379,18 @@ class LetGo:
     hop: Hop
 
 
-Effect = Send | Emit | Locate | Alias | Keep | LetGo
+@attrs.frozen
+class RegistrationChanged:
+    """How an account stands: `registering`, `registered` (for `expires` seconds), `failed` or `unregistered`.
+
+    `status` and `reason` are the registrar's last answer; 0, or 408 and 503, where there was none.
+    """
+
+    name: str
+    state: str
+    expires: int
+    status: int
+    reason: str
+
+
+Effect = Send | Emit | Locate | Alias | Keep | LetGo | RegistrationChanged

@@ -1,4 +1,4 @@
-"""The machines of SIP as data, in one place; three modules write them.
+"""The machines of SIP as data, in one place; four modules write them.
 
 Read each row as: in this state, on this trigger, go there and do that. Section numbers are RFC 3261's unless
 another RFC is named.
@@ -15,6 +15,12 @@ from rustpbx.sip.call_tables import (
     OfferTrigger,
 )
 from rustpbx.sip.delivery_tables import DELIVERY, DeliveryAction, DeliveryState, DeliveryTrigger
+from rustpbx.sip.registration_tables import (
+    REGISTRATION,
+    RegistrationAction,
+    RegistrationState,
+    RegistrationTrigger,
+)
 from rustpbx.sip.transaction_tables import (
     INVITE_CLIENT,
     INVITE_SERVER,
@@ -41,6 +47,7 @@ __all__ = [
     "INVITE_SERVER",
     "OFFER",
     "PENDING_ACK",
+    "REGISTRATION",
     "REQUEST_CLIENT",
     "REQUEST_SERVER",
     "CallAction",
@@ -59,6 +66,9 @@ __all__ = [
     "PendingAck",
     "PendingAckAction",
     "PendingAckTrigger",
+    "RegistrationAction",
+    "RegistrationState",
+    "RegistrationTrigger",
     "RequestClient",
     "RequestServer",
     "ServerAction",

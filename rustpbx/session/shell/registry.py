@@ -18,12 +18,13 @@ from rustpbx.journal import Journal
 from rustpbx.session import effects
 from rustpbx.session.call import CallConfig, CallCore
 from rustpbx.session.options import CallType
-from rustpbx.session.params import CallSummary, Health, SessionExistsError, SessionParams
+from rustpbx.session.params import AccountHealth, CallSummary, Health, SessionExistsError, SessionParams
 from rustpbx.session.protection import NO_SRTP, SrtpRules
 from rustpbx.session.shell.attachment import Attachment
 from rustpbx.session.shell.call_task import CallTask
 from rustpbx.session.shell.services import Services
 from rustpbx.sip.events import Fact, IncomingCall, Refuse
+from rustpbx.sip.shell.accounts import Standing
 from rustpbx.sip.shell.stack import Stack
 from rustpbx.sip.trace import Trace
 from rustpbx.sip.uri import Uri
@@ -50,6 +51,7 @@ class Registry:
         max_calls: int = 500,
         dial_plan: DialPlan | None = None,
         srtp: SrtpRules = NO_SRTP,
+        sip_port: int = 0,
     ) -> None:
         self._services = services
         self._rng = rng
@@ -58,6 +60,7 @@ class Registry:
         self._ring_timeout = ring_timeout
         self._max_calls = max_calls
         self._srtp = srtp
+        self._sip_port = sip_port
         self.dial_plan = dial_plan or DialPlan()
         self._calls: dict[str, CallTask] = {}
         self._nursery: trio.Nursery | None = None
@@ -146,6 +149,18 @@ class Registry:
             transactions_waiting_ack=counters["transactions_waiting_ack"],
             pending=sum(call.core.pending for call in self._calls.values()),
             dialogs=counters["dialogs"],
+            accounts=() if stack is None else tuple(map(self._account_health, stack.accounts.standings)),
+        )
+
+    def _account_health(self, standing: Standing) -> AccountHealth:
+        return AccountHealth(
+            name=standing.account.name,
+            registrar=str(standing.account.registrar),
+            state=standing.state,
+            since=self._services.clock.wall(standing.since),
+            expires=standing.expires,
+            status=standing.status,
+            reason=standing.reason,
         )
 
     # -- calls ------------------------------------------------------------------------------------------------------
@@ -168,6 +183,7 @@ class Registry:
             default_voice=has_default_voice(),
             admit=partial(self._admit, session_id),
             srtp=self._srtp,
+            sip_port=self._sip_port,
         )
         core = CallCore(config, clock.wall, self._rng.getrandbits(31), clock.now())
         call = CallTask(core, params, self._services)

@@ -20,6 +20,7 @@ from rustpbx.shell.clock import Clock
 from rustpbx.shell.network import Datagrams, Network
 from rustpbx.sip.endpoint import Endpoint, EndpointConfig
 from rustpbx.sip.events import (
+    Account,
     Alias,
     ByeReceived,
     CallCancelled,
@@ -39,14 +40,18 @@ from rustpbx.sip.events import (
     Located,
     Received,
     Refuse,
+    Register,
+    RegistrationChanged,
     Send,
     SendInvite,
     Undeliverable,
+    Unregister,
     Wish,
 )
 from rustpbx.sip.exposure import Exposure
 from rustpbx.sip.hop import Hop, Transport, is_literal
 from rustpbx.sip.locate import Unlocated
+from rustpbx.sip.shell.accounts import Accounts
 from rustpbx.sip.shell.connections import Connections, Exchange, Streams
 from rustpbx.sip.shell.detours import Detours
 from rustpbx.sip.shell.dns import Names
@@ -110,6 +115,7 @@ class Stack:
         self._traces = Traces()
         self._exposure = Exposure()
         self._local: OrderedDict[str, str] = OrderedDict()
+        self.accounts = Accounts(clock)
         self._moved = trio.Event()
         self._progress = trio.lowlevel.ParkingLot()
         self._asleep_until = -math.inf
@@ -137,7 +143,8 @@ class Stack:
                     nursery.start_soon(self._connections.serve, transport, listener)
                 self.listening = {Transport.UDP: datagrams.address, **self._connections.listening}
                 ports = {transport: address[1] for transport, address in self._connections.listening.items()}
-                self._endpoint = Endpoint(attrs.evolve(self._config, port=port, ports=ports), self._rng)
+                self._config = attrs.evolve(self._config, ports=ports)
+                self._endpoint = Endpoint(attrs.evolve(self._config, port=port), self._rng)
                 nursery.start_soon(self._receive, datagrams)
                 self._nursery = nursery
                 nursery.start_soon(self._send, datagrams)
@@ -155,6 +162,21 @@ class Stack:
         if self._endpoint is None:
             raise LocalError("the SIP stack does not run")
         self._step(self._endpoint, wish)
+
+    def register(self, account: Account) -> None:
+        """Register an account, and keep it so. Raises LocalError if there is one of that name, or no stack runs."""
+        if self._endpoint is None:
+            raise LocalError("the SIP stack does not run")
+        self.accounts.enter(account)
+        registrar = account.outbound_proxy or account.registrar
+        self._step(self._endpoint, Register(account=account, local_host=self.local_host(registrar.host)))
+
+    async def unregister_all(self, patience: float) -> None:
+        """Take all registrations back, at once, and wait at most `patience` seconds for the registrars."""
+        for standing in self.accounts.standings:
+            self._feed(Unregister(standing.account.name))
+        with trio.move_on_after(patience):
+            await self.accounts.ended()
 
     def traced(self, leg: str) -> Trace | None:
         """The messages of a leg's call, up or over for not too long; None for one that is not known."""
@@ -292,6 +314,8 @@ class Stack:
                     self._nursery.start_soon(self._find, effect)
             case Alias(flow=flow, port=port):
                 self._connections.alias(flow, port)
+            case RegistrationChanged():
+                self.accounts.change(effect)
             case Keep(hop=hop):
                 self._keep(hop)
             case LetGo(hop=hop):
