@@ -5,7 +5,7 @@ set -eu
 
 missing=""
 # program:package
-for peer in cc:build-essential sipp:sip-tester baresip:baresip-core kamailio:kamailio linphonec:linphone-cli; do
+for peer in cc:build-essential sipp:sip-tester baresip:baresip-core kamailio:kamailio linphonec:linphone-cli openssl:openssl; do
     command -v "${peer%%:*}" >/dev/null 2>&1 || missing="$missing ${peer##*:}"
 done
 [ -n "$missing" ] || exit 0

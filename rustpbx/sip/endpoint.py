@@ -13,6 +13,7 @@ import attrs
 
 from rustpbx.core import Deadline, Tick
 from rustpbx.errors import LocalError, RemoteError
+from rustpbx.sip.admission import Admission, Admitted
 from rustpbx.sip.answers import CAPABILITIES, refusal
 from rustpbx.sip.call import Call, Directory
 from rustpbx.sip.dialog import DialogKey
@@ -60,6 +61,7 @@ class Endpoint:
         self._layer = TransactionLayer(config, rng)
         self._directory = Directory()
         self._registrations = Registrations(self._layer)
+        self._admission = Admission(config.admission, rng.getrandbits(256).to_bytes(32, "big"))
 
     @property
     def done(self) -> bool:
@@ -94,9 +96,10 @@ class Endpoint:
         """Whether a request of ours has had no response at all."""
         return self._layer.waits_for(branch)
 
-    def uses(self, flow: int) -> bool:
-        """Whether a dialog has its peer on the connection with this number."""
-        return any(dialog.peer.flow == flow for _, dialog in self._directory.dialogs.values())
+    @property
+    def flows_in_use(self) -> frozenset[int]:
+        """The numbers of the connections that dialogs have their peers on."""
+        return frozenset(dialog.peer.flow for _, dialog in self._directory.dialogs.values())
 
     def call_id(self, leg: str) -> str | None:
         """The SIP Call-ID of a leg; None if there is none of that name, or nothing of it is left."""
@@ -181,6 +184,8 @@ class Endpoint:
         if request.method == "ACK":
             self._ack(request, now)
             return
+        if not self._belongs(request) and not self._admitted(request, received.source, now):
+            return
         if self._overloaded(request):
             self._layer.counters["overloaded"] += 1
             retry = ("Retry-After", str(self.config.retry_after))
@@ -197,12 +202,33 @@ class Endpoint:
     def _overloaded(self, request: Request) -> bool:
         """Whether to turn a request away. Who calls already has a place of his own, so that floods end no call."""
         serving, most = self._layer.serving, self.config.max_transactions
-        if _dialog_key(request) in self._directory.dialogs or (
-            request.method == "CANCEL" and self._layer.invite_of(request) is not None
-        ):
+        if self._belongs(request):
             return serving >= 2 * most
         no_room = len(self._directory.live) >= self.config.max_calls
         return serving >= most or (no_room and request.method == "INVITE" and request.to.tag is None)
+
+    def _belongs(self, request: Request) -> bool:
+        """Whether a request is part of a call that we have let in."""
+        return _dialog_key(request) in self._directory.dialogs or (
+            request.method == "CANCEL" and self._layer.invite_of(request) is not None
+        )
+
+    def _admitted(self, request: Request, source: Hop, now: float) -> bool:
+        """Ask whether a stranger may begin something; answer him if not, or leave him without an answer."""
+        host = source.address[0]
+        calls = self._calls_of(host) if self.config.admission.calls else 0
+        verdict = self._admission.judge(request, host, calls, now)
+        if isinstance(verdict, Admitted):
+            return True
+        log.info("refused a %s from %s: %s", request.method, host, verdict.reason)
+        if verdict.status is not None:
+            self._layer.respond_stateless(request, source, verdict.status, verdict.lines)
+        return False
+
+    def _calls_of(self, host: str) -> int:
+        """How many calls a host has placed that are up."""
+        legs = (self._directory.calls[leg].leg for leg in self._directory.live)
+        return sum(leg.dialog is not None and not leg.calling and leg.dialog.peer.address[0] == host for leg in legs)
 
     def _serve(self, transaction: ServerTransaction, local_host: str, now: float, *, merged: bool) -> None:
         request = transaction.request

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Collection, Iterator
 
 import attrs
 
@@ -87,10 +87,10 @@ class Flows:
             self._sources[flow.hop.address[0]] -= 1
             self._sources += Counter()  # drops what has come to nothing
 
-    def make_room(self, source: str, busy: Callable[[int], bool]) -> Flow | Crowded | None:
+    def make_room(self, source: str, busy: Collection[int]) -> Flow | Crowded | None:
         """What must close before this host may open one more: the connection longest unused, or None if there is room.
 
-        A connection that is `busy` (its number) does not go for a stranger.
+        One whose number is among the `busy` ones does not go for a stranger.
         """
         if self._sources[source] >= self._most_of_one:
             idle = self._oldest(busy, source)
@@ -99,10 +99,10 @@ class Flows:
             return self._oldest(busy) or Crowded(f"there are {self._most} connections")
         return None
 
-    def _oldest(self, busy: Callable[[int], bool], source: str | None = None) -> Flow | None:
-        flows = sorted(self._flows.values(), key=lambda flow: flow.used_at)
+    def _oldest(self, busy: Collection[int], source: str | None = None) -> Flow | None:
+        flows = self._flows.values()
         theirs = (flow for flow in flows if source is None or (not flow.ours and flow.hop.address[0] == source))
-        return next((flow for flow in theirs if not busy(flow.number)), None)
+        return min((flow for flow in theirs if flow.number not in busy), key=lambda flow: flow.used_at, default=None)
 
     def _own(self, flow: Flow, key: Key) -> None:
         if self._by_key.setdefault(key, flow) is flow:

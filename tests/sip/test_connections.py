@@ -45,14 +45,8 @@ def hop(port: int = 5060, host: str = BOB, transport: Transport = Transport.TCP,
     return Hop(transport, (host, port), domain=domain)
 
 
-def nobody(_: int) -> bool:
-    """No connection is needed."""
-    return False
-
-
-def everybody(_: int) -> bool:
-    """Every connection is needed."""
-    return True
+NOBODY: frozenset[int] = frozenset()
+EVERYBODY = frozenset(range(100))
 
 
 # -- the table ------------------------------------------------------------------------------------------------------
@@ -96,14 +90,14 @@ def test_who_makes_room_is_the_one_longest_unused_and_never_a_busy_one() -> None
     """Per source, and over all; our own connections do not count for their peer."""
     flows = Flows(most=4, most_of_one=2)
     first, second = (flows.add(hop(port, CAROL), ours=False, now=float(port)) for port in (1, 2))
-    assert flows.make_room(CAROL, nobody) is first
-    assert flows.make_room(CAROL, lambda number: number == first.number) is second
-    assert flows.make_room(CAROL, everybody) == Crowded(f"{CAROL} has 2 connections")
-    assert flows.make_room(ALICE, everybody) is None
+    assert flows.make_room(CAROL, NOBODY) is first
+    assert flows.make_room(CAROL, {first.number}) is second
+    assert flows.make_room(CAROL, EVERYBODY) == Crowded(f"{CAROL} has 2 connections")
+    assert flows.make_room(ALICE, EVERYBODY) is None
     flows.add(hop(3, CAROL), ours=True, now=3.0)
     oldest = flows.add(hop(4, BOB), ours=False, now=0.5)
-    assert flows.make_room(ALICE, nobody) is oldest
-    assert flows.make_room(ALICE, everybody) == Crowded("there are 4 connections")
+    assert flows.make_room(ALICE, NOBODY) is oldest
+    assert flows.make_room(ALICE, EVERYBODY) == Crowded("there are 4 connections")
 
 
 # -- what strangers do ----------------------------------------------------------------------------------------------
@@ -459,7 +453,7 @@ async def test_a_kept_flow_notices_that_its_address_has_changed() -> None:
     """A NAT that forgot the binding makes a new one: who called us there must be told."""
     sent, sends = trio.open_memory_channel[bytes](10)
     lost: list[tuple[Hop, str]] = []
-    flows = udp.Flows(lambda data, _: sent.send_nowait(data), lambda *what: lost.append(what), random.Random(1))
+    flows = udp.UdpFlows(lambda data, _: sent.send_nowait(data), lambda *what: lost.append(what), random.Random(1))
     place = hop(transport=Transport.UDP)
     async with trio.open_nursery() as nursery:
         flows.keep(place, nursery)

@@ -60,3 +60,15 @@ def test_no_message_grows_beyond_the_limit() -> None:
         assert framer.feed(data) == []
         assert framer.broken is not None
         assert framer.broken.reply == 513
+
+
+def test_a_pong_is_one_line_end_where_one_is_expected() -> None:
+    """RFC 5626 3.5.1: two pongs are not a ping; where none is expected, or behind one, two line ends are."""
+    framer = Framer()
+    framer.expects_pong = True
+    assert (framer.feed(b"\r\n"), framer.partial) == ([], False)
+    framer.expects_pong = True
+    assert (framer.feed(b"\r"), framer.feed(b"\n"), framer.partial) == ([], [], False)
+    assert framer.feed(b"\r\n") + framer.feed(b"\r\n") == [PING]
+    framer.expects_pong = True
+    assert framer.feed(b"\r\n\r\n\r\n") == [PING]

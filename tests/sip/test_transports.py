@@ -12,6 +12,7 @@ import trio.testing
 import trustme
 
 from rustpbx.errors import ConfigError
+from rustpbx.shell.records import Srv
 from rustpbx.sip.encoder import encode_message
 from rustpbx.sip.events import (
     Answer,
@@ -322,6 +323,49 @@ async def test_old_tls_and_unasked_alpn_are_not_spoken(tmp_path: Path) -> None:
             await secured.do_handshake()
             assert secured.selected_alpn_protocol() == chosen
             await trio.aclose_forcefully(secured)
+
+
+async def test_srv_names_the_host_and_the_certificate_must_name_the_domain(tmp_path: Path) -> None:
+    """RFC 5922 4, RFC 3263: the server of another name may serve a domain only with a certificate for the domain."""
+    for served, status in (("example.test", 200), ("host.test", 503)):
+        tls = make_tls(tmp_path / f"a-{served}", ALICE), make_tls(tmp_path / f"b-{served}", served)
+        async with two_stacks(tls=tls) as (alice, bob, wire):
+            wire.zone.add("_sips._tcp.example.test", Srv(0, 0, 5061, "host.test"))
+            wire.names["host.test"] = (BOB,)
+            if status == 200:
+                await talk(alice, bob, "sips:bob@example.test")
+            else:
+                alice.stack.wish(call_to("sips:bob@example.test"))
+                refused = await alice.until(CallRefused)
+                assert isinstance(refused, CallRefused)
+                assert (refused.status, "example.test" in refused.reason) == (503, True)
+
+
+@pytest.mark.parametrize("shows", [True, False])
+async def test_a_server_that_wants_a_client_certificate_gets_ours_and_hears_the_name(
+    shows: bool, tmp_path: Path
+) -> None:
+    """Mutual TLS, and SNI: the name that we ask for is in the handshake, which fails without a certificate of ours."""
+    client = make_files(tmp_path, "alice.test")
+    files = attrs.evolve(client, certificate=None, private_key=None)
+    if shows:
+        files = attrs.evolve(files, client_certificate=client.certificate, client_key=client.private_key)
+    theirs = make_tls(tmp_path / "bob", "bob.test")
+    theirs.server.verify_mode = ssl.CERT_REQUIRED
+    theirs.server.load_verify_locations(client.ca)
+    asked_for: list[str | None] = []
+    theirs.server.sni_callback = lambda _, name, __: asked_for.append(name)
+    async with open_wire(seed=3) as wire:
+        wire.names["bob.test"] = (BOB,)
+        alice = make_stack(wire, ALICE, ports={}, tls=Tls(files))
+        bob = make_stack(wire, BOB, tls=theirs)
+        async with open_stacks(alice, bob):
+            if shows:
+                await talk(alice, bob, "sips:bob@bob.test:5061")
+            else:
+                alice.stack.wish(call_to("sips:bob@bob.test:5061"))
+                assert isinstance(await alice.until(CallRefused), CallRefused)
+    assert set(asked_for) == {"bob.test"}
 
 
 # -- another way in the middle of a call ----------------------------------------------------------------------------

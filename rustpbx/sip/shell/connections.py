@@ -77,8 +77,8 @@ class Exchange:
     """A connection that was to be kept is gone."""
     waits_for: Callable[[str], bool]
     """Whether the request of ours with this branch has heard nothing yet."""
-    uses: Callable[[int], bool]
-    """Whether a call is on the connection with this number."""
+    flows_in_use: Callable[[], frozenset[int]]
+    """The numbers of the connections that calls are on."""
 
 
 @attrs.frozen
@@ -236,11 +236,9 @@ class Connections:
         if hop.flow and hop.transport in _WEB:
             return "the WebSocket is closed"
         host = hop.address[0]
-        room = self._flows.make_room("", self._busy)
-        if isinstance(room, Crowded):
-            self.counters["connections_refused"] += 1
+        room = self._make_room("")
+        if room is not None:
             return room.problem
-        self._evict(room)
         connection = self._add(attrs.evolve(hop, domain=hop.domain or host if hop.transport.secure else ""), ours=True)
         self._nursery.start_soon(self._live, connection, partial(self._open, connection.flow.hop), name=f"SIP to {hop}")
         return connection
@@ -265,13 +263,11 @@ class Connections:
         except OSError:
             await trio.aclose_forcefully(stream)
             return
-        room = self._flows.make_room(peer[0], self._busy)
-        if isinstance(room, Crowded):
-            self.counters["connections_refused"] += 1
+        room = self._make_room(peer[0])
+        if room is not None:
             log.info("a connection from %s is refused: %s", peer[0], room.problem)
             await trio.aclose_forcefully(stream)
             return
-        self._evict(room)
         connection = self._add(Hop(transport, peer), ours=False)
         await self._live(connection, partial(self._greet, transport, stream))
 
@@ -464,13 +460,19 @@ class Connections:
 
     def _busy(self, number: int) -> bool:
         """Whether a call or an account needs this connection."""
-        return number in self._kept or self._exchange.uses(number)
+        return number in self._kept or number in self._exchange.flows_in_use()
 
-    def _evict(self, flow: Flow | None) -> None:
-        if flow is not None:
+    def _make_room(self, source: str) -> Crowded | None:
+        """Let one more connection be; None if it may, perhaps because another one was closed for it."""
+        room = self._flows.make_room(source, self._kept | self._exchange.flows_in_use())
+        if isinstance(room, Crowded):
+            self.counters["connections_refused"] += 1
+            return room
+        if room is not None:
             self.counters["connections_evicted"] += 1
-            self._flows.remove(flow)
-            self._connections[flow.number].give_up("closed for another connection")
+            self._flows.remove(room)
+            self._connections[room.number].give_up("closed for another connection")
+        return None
 
     def _gone(self, connection: _Connection) -> None:
         """The connection is over: what it owed goes by another one, or is reported."""

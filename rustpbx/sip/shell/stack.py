@@ -55,7 +55,7 @@ from rustpbx.sip.shell.accounts import Accounts
 from rustpbx.sip.shell.connections import Connections, Exchange, Streams
 from rustpbx.sip.shell.detours import Detours
 from rustpbx.sip.shell.dns import Names
-from rustpbx.sip.shell.udp import Flows
+from rustpbx.sip.shell.udp import UdpFlows
 from rustpbx.sip.stun import is_stun
 from rustpbx.sip.trace import Trace, Traced, Traces
 from rustpbx.sip.trace import log as trace_log
@@ -108,7 +108,7 @@ class Stack:
         self._detours = Detours(self._names, self._rng, self.speaks)
         self._nursery: trio.Nursery | None = None
         self._streams = streams or Streams()
-        self._flows = Flows(self._put_stun, self._lose, self._rng)
+        self._flows = UdpFlows(self._put_stun, self._lose, self._rng)
         self._connections = Connections(network, clock, self._rng, self._exchange(), self._streams)
         self._endpoint: Endpoint | None = None
         self._counters: Counter[str] = Counter()
@@ -355,18 +355,14 @@ class Stack:
 
     def _exchange(self) -> Exchange:
         """What the connections tell us, and ask."""
-
-        def asked(question: Callable[[Endpoint], bool]) -> bool:
-            return self._endpoint is not None and question(self._endpoint)
-
         return Exchange(
             heard=self._hear,
             garbled=lambda error, hop: self._feed(Garbled(error, hop)),
             passed=self._passed,
             undeliverable=self._undeliverable,
             flow_lost=self._lose,
-            waits_for=lambda branch: asked(lambda endpoint: endpoint.waits_for(branch)),
-            uses=lambda flow: asked(lambda endpoint: endpoint.uses(flow)),
+            waits_for=lambda branch: self._endpoint is not None and self._endpoint.waits_for(branch),
+            flows_in_use=lambda: self._endpoint.flows_in_use if self._endpoint is not None else frozenset(),
         )
 
     def _passed(self, data: bytes, hop: Hop) -> None:

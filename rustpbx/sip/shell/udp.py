@@ -33,7 +33,7 @@ class _Flow:
     moved: bool = False
 
 
-class Flows:
+class UdpFlows:
     """The UDP flows of one socket. `send` puts a datagram out; `lost` is told once of a flow that has failed."""
 
     def __init__(self, send: SendDatagram, lost: FlowLost, rng: random.Random) -> None:
