@@ -366,6 +366,10 @@ class Call:
         """Transfer: a second call from `caller` to `callee`, joined with this one."""
         await self._give(commands.Refer(caller=caller, callee=callee, options=options))
 
+    async def dtmf(self, digits: str, *, duration: int = 160, gap: int = 80, method: str = "auto") -> None:
+        """Press keys. What the arguments mean is in `rustpbx.session.commands.Dtmf`."""
+        await self._give(commands.Dtmf(digits=digits, duration=duration, gap=gap, method=method))
+
     async def mute(self, track_id: str | None = None) -> None:
         """Silence what a track contributes; None is all tracks."""
         await self._give(commands.Mute(track_id=track_id))

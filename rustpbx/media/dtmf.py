@@ -12,6 +12,13 @@ from rustpbx.errors import MediaError
 DIGITS = "0123456789*#ABCD"
 """Event codes 0 to 15 (section 3.2)."""
 
+LOW = (697.0, 770.0, 852.0, 941.0)
+HIGH = (1209.0, 1336.0, 1477.0, 1633.0)
+"""The tones of the keypad's rows and columns, in Hz (ITU-T Q.23)."""
+
+KEYPAD = ("123A", "456B", "789C", "*0#D")
+"""The keypad: a row for each of `LOW`, a column for each of `HIGH`."""
+
 LONGEST = 0xFFFF
 """The largest duration, in ticks; a longer press goes on in a new segment (2.5.1.3)."""
 
@@ -84,6 +91,11 @@ class DigitReceiver:
         press.ended = press.ended or ended
 
 
+def encode_event(digit: str, duration: int, *, end: bool = False, volume: int = 10) -> bytes:
+    """A telephone-event payload (RFC 4733 2.3): `duration` so far in ticks, at most `LONGEST`; `volume` in -dBm0."""
+    return _EVENT.pack(DIGITS.index(digit), (0x80 if end else 0) | volume, duration)
+
+
 @attrs.frozen
 class DigitPacket:
     """One packet to send `at` milliseconds after the first; all share the timestamp of the first."""
@@ -101,15 +113,16 @@ def digit_packets(
     `volume` is in -dBm0 (0..63). Raises `MediaError` for an unknown digit or a press longer than one segment
     (8.19 s at 8 kHz).
     """
-    event = DIGITS.find(digit.upper()) if len(digit) == 1 else -1
-    if event < 0:
+    digit = digit.upper()
+    if len(digit) != 1 or digit not in DIGITS:
         raise MediaError(f"{digit!r} is no DTMF digit")
     if not 0 < duration * clock_rate // 1000 <= LONGEST:
         raise MediaError(f"a DTMF press of {duration} ms is not possible")
     packets = []
     for index, end in enumerate(range(ptime, duration, ptime)):
-        packets.append(DigitPacket(index * ptime, index == 0, _EVENT.pack(event, volume, end * clock_rate // 1000)))
-    last = _EVENT.pack(event, 0x80 | volume, duration * clock_rate // 1000)
+        payload = encode_event(digit, end * clock_rate // 1000, volume=volume)
+        packets.append(DigitPacket(index * ptime, index == 0, payload))
+    last = encode_event(digit, duration * clock_rate // 1000, end=True, volume=volume)
     for _ in range(END_PACKETS):
         packets.append(DigitPacket(len(packets) * ptime, not packets, last))
     return tuple(packets)

@@ -165,11 +165,20 @@ class SilenceContinues:
 
 @attrs.frozen
 class DigitPressed:
-    """One RFC 4733 key press (one of 0-9*#A-D)."""
+    """One key press (one of 0-9*#A-D): an RFC 4733 event, or tones found in the audio (`inband`)."""
 
     leg: str
     digit: str
     at: float
+    inband: bool = False
+
+
+@attrs.frozen
+class KeyReleased:
+    """A key that we pressed is up again, and the gap behind it has passed."""
+
+    leg: str
+    digit: str
 
 
 @attrs.frozen
@@ -180,7 +189,7 @@ class LegFailed:
     problem: str
 
 
-Fact = SpeechStarted | SpeechEnded | SilenceContinues | DigitPressed | LegFailed
+Fact = SpeechStarted | SpeechEnded | SilenceContinues | DigitPressed | KeyReleased | LegFailed
 
 
 @attrs.frozen

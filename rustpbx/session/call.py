@@ -15,6 +15,8 @@ import attrs
 from rustpbx.core import Deadline, Tick
 from rustpbx.errors import MediaError, RemoteError
 from rustpbx.machine import Machine
+from rustpbx.media.events import MediaFormat
+from rustpbx.media.sdp.crypto import SrtpPolicy
 from rustpbx.session import commands, effects, events
 from rustpbx.session.agreement import Agreement, check_offer
 from rustpbx.session.conversation import Conversation
@@ -57,7 +59,8 @@ class CallConfig:
     """What a call takes from the server. Times in seconds; `address` is our own SIP address for calls without one.
 
     `default_voice` says whether a text can be spoken where no option names a provider. `admit` asks the dial policy
-    for a call that the agent places: "" if it may be, else why not. `srtp` says which calls are protected.
+    for a call that the agent places: "" if it may be, else why not. `srtp` says which calls are protected. `sip_port`
+    is our own UDP port for SIP.
     """
 
     session_id: str
@@ -68,6 +71,7 @@ class CallConfig:
     default_voice: bool = True
     admit: Callable[[Uri], str] = lambda _: ""
     srtp: SrtpRules = NO_SRTP
+    sip_port: int = 0
 
 
 class CallCore:
@@ -102,6 +106,7 @@ class CallCore:
             for upgrade_timeout in list(self._agent.fired(now)):
                 self._attach(upgrade_timeout, what, now)
             self._play(self.talk.track.tick(now), now)
+            self._play(self.talk.keys.tick(now), now)
         else:
             self._take(what, now)
         if self._machine.state is Call.ENDING and not self.talk.track.busy:
@@ -111,7 +116,8 @@ class CallCore:
 
     def deadline(self) -> Deadline:
         """The earliest timer of the call or its playback."""
-        return min(self._machine.deadline(), self.talk.track.deadline(), self._agent.deadline())
+        talk = self.talk
+        return min(self._machine.deadline(), talk.track.deadline(), talk.keys.deadline(), self._agent.deadline())
 
     @property
     def done(self) -> bool:
@@ -208,7 +214,8 @@ class CallCore:
     def _classify_incoming(self, call: sip.IncomingCall) -> CallTrigger:
         try:
             if call.offer:
-                check_offer(call.offer, self.config.srtp.incoming(call.callee.uri))
+                srtp = self.config.srtp.incoming(call.callee.uri)
+                check_offer(call.offer, srtp, call.local_host, self.config.sip_port)
         except (MediaError, RemoteError) as problem:
             self.report.problem = str(problem)
             self.report.status = getattr(problem, "reply", 488)
@@ -278,15 +285,18 @@ class CallCore:
         self._wanted_ringtone = cause.ringtone if isinstance(cause, commands.Ring) else None
         self._out.append(effects.OpenLeg(self._incoming.local_host))
 
+    def _new_agreement(self, ready: effects.LegReady, srtp: SrtpPolicy) -> Agreement:
+        return Agreement(ready.host, ready.port, ready.ssrc, self._sdp_id, srtp, sip_port=self.config.sip_port)
+
     def _agree(self, ready: effects.LegReady) -> None:
         """Answer the phone's offer, or make one where it sent none; once per call."""
         assert self._incoming is not None  # noqa: S101
         if self._agreement is not None:
             return
         srtp = self.config.srtp.incoming(self._incoming.callee.uri)
-        self._agreement = Agreement(ready.host, ready.port, ready.ssrc, self._sdp_id, srtp)
+        self._agreement = self._new_agreement(ready, srtp)
         if self._incoming.offer:
-            self._out.append(effects.SetRemote(self._agreement.answer(self._incoming.offer)[1]))
+            self._set_remote(self._agreement.answer(self._incoming.offer)[1])
         else:
             self._agreement.offer()
 
@@ -326,7 +336,7 @@ class CallCore:
         assert self._dialling is not None  # noqa: S101
         dialling = self._dialling
         srtp = self.config.srtp.outgoing(dialling.caller.uri, dialling.callee, dialling.srtp)
-        self._agreement = Agreement(cause.host, cause.port, cause.ssrc, self._sdp_id, srtp)
+        self._agreement = self._new_agreement(cause, srtp)
         self._start_session_track(cause, now)
         self._process_audio(now)
         self._out.append(dialling.invite(self.id, cause.host, self._agreement.offer()))
@@ -338,7 +348,11 @@ class CallCore:
     def _apply_sdp(self, _: Input, __: float) -> None:
         assert self._agreement is not None  # noqa: S101
         assert self._agreement.format is not None  # noqa: S101
-        self._out.append(effects.SetRemote(self._agreement.format))
+        self._set_remote(self._agreement.format)
+
+    def _set_remote(self, agreed: MediaFormat) -> None:
+        self.talk.keys.events_agreed = agreed.send_dtmf_pt is not None
+        self._out.append(effects.SetRemote(agreed))
 
     def _answer_offer(self, cause: sip.OfferReceived, _: float) -> None:
         assert self._agreement is not None  # noqa: S101 - the call is up
@@ -350,7 +364,7 @@ class CallCore:
             self._out.append(sip.RefuseOffer(self.id, 488))
         else:
             if agreed is not None:
-                self._out.append(effects.SetRemote(agreed))
+                self._set_remote(agreed)
             self._out.append(sip.AcceptOffer(self.id, body))
 
     # -- actions: both ----------------------------------------------------------------------------------------------

@@ -143,6 +143,23 @@ class Refer:
 
 
 @attrs.frozen(kw_only=True)
+class Dtmf:
+    """Press keys, each for `duration` ms with `gap` ms of silence behind it; what plays waits meanwhile.
+
+    `digits` are some of 0-9 * # A-D. `method` is `rfc4733`, `info` (SIP INFO), `inband` (tones in the audio) or `auto`:
+    RFC 4733 if the far end agreed to it, else INFO. Keys of several commands follow each other; `interrupt` ends
+    them, as the end of the call does. Before the answer they wait, as a `tts` does. What could not be pressed is an
+    `error` (sender `dtmf`), and none of the keys behind it is pressed.
+    """
+
+    name: ClassVar[str] = "dtmf"
+    digits: str
+    duration: int = 160
+    gap: int = 80
+    method: str = "auto"
+
+
+@attrs.frozen(kw_only=True)
 class Mute:
     """Make silence of what a track contributes, until `unmute`; None is all current tracks, an unknown one is ignored.
 
@@ -190,6 +207,7 @@ Command = (
     | Resume
     | Hangup
     | Refer
+    | Dtmf
     | Mute
     | Unmute
     | History

@@ -13,6 +13,7 @@ import attrs
 from rustpbx.media import events as media
 from rustpbx.session import commands, effects
 from rustpbx.session.effects import Input
+from rustpbx.session.keying import KeyFact, Keys
 from rustpbx.session.options import CallOption, SynthesisOption, merge_synthesis
 from rustpbx.session.playback import AutoHangUp, Output, PlaybackFact, ServerTrack, Speech, Wanted
 from rustpbx.session.reporting import Reporter
@@ -25,7 +26,7 @@ out of control.
 """
 
 
-Holdable = commands.Tts | commands.Play | commands.Pause | commands.Resume
+Holdable = commands.Tts | commands.Play | commands.Pause | commands.Resume | commands.Dtmf
 
 
 class Conversation:
@@ -36,6 +37,7 @@ class Conversation:
 
     def __init__(self, track: ServerTrack, report: Reporter, *, default_voice: bool = True) -> None:
         self.track = track
+        self.keys = Keys(report)
         self.option = CallOption()
         self._report = report
         self._default_voice = default_voice
@@ -66,6 +68,7 @@ class Conversation:
     def close(self, now: float) -> list[Output]:
         """The call ends, and with it what was being said: each `speaking` has its `silence`."""
         self._held.clear()
+        self.keys.close(now)
         speech, self._speech = self._speech, None
         if speech is None:
             return self.track.close(now)
@@ -96,6 +99,8 @@ class Conversation:
                 return self.track.pause(now)
             case commands.Resume():
                 return self.track.resume(now)
+            case commands.Dtmf():
+                return [*self.keys.press(command, now)]
             # A refer leg or a media pass, once there is one, keeps the track: then both of these are an `error` here.
             case commands.Tts():
                 return self._speak(command, now)
@@ -131,7 +136,10 @@ class Conversation:
 
     def _on_interrupt(self, command: commands.Interrupt, now: float) -> list[Output]:
         self._held.clear()
-        return self.track.interrupt(now, graceful=command.graceful)
+        return [*self.keys.stop(now), *self.track.interrupt(now, graceful=command.graceful)]
+
+    def _on_key_fact(self, fact: KeyFact, now: float) -> list[Output]:
+        return [*self.keys.handle(fact, now)]
 
     def _on_playback_fact(self, fact: PlaybackFact, now: float) -> list[Output]:
         return self.track.handle(fact, now)
@@ -198,6 +206,7 @@ class Conversation:
         commands.Pause: _on_playback,
         commands.Resume: _on_playback,
         commands.Refer: _on_not_built,
+        commands.Dtmf: _on_playback,
         commands.Mute: _on_mute,
         commands.Unmute: _on_unmute,
         effects.BadCommand: _on_bad_command,
@@ -214,6 +223,9 @@ class Conversation:
         media.SpeechStarted: _on_speech_started,
         media.SpeechEnded: _on_silence,
         media.SilenceContinues: _on_silence,
+        media.KeyReleased: _on_key_fact,
+        effects.KeyFailed: _on_key_fact,
+        sip.DigitSent: _on_key_fact,
         media.DigitPressed: _on_digit,
         sip.DigitReceived: _on_digit,
     }

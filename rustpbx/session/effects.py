@@ -190,6 +190,13 @@ class ListeningFailed:
     code: int | None = None
 
 
+@attrs.frozen
+class KeyFailed:
+    """The plane cannot press this key."""
+
+    problem: str
+
+
 ShellFact = (
     AgentReserved
     | AgentAttached
@@ -212,6 +219,7 @@ ShellFact = (
     | EntryFailed
     | Heard
     | ListeningFailed
+    | KeyFailed
 )
 Input = Command | SipFact | MediaFact | ShellFact
 
@@ -271,6 +279,21 @@ class SetMute:
 
     heard: bool
     played: bool
+
+
+@attrs.frozen
+class PressKey:
+    """Press a key for `duration` ms, then `gap` ms of silence: `KeyReleased` comes after that, `KeyFailed` at once."""
+
+    digit: str
+    duration: int
+    gap: int
+    inband: bool = False
+
+
+@attrs.frozen
+class ReleaseKeys:
+    """Let go of the key that is down."""
 
 
 @attrs.frozen
@@ -370,6 +393,8 @@ Effect = (
     | CloseLeg
     | WatchSpeech
     | SetMute
+    | PressKey
+    | ReleaseKeys
     | Listen
     | StartTrack
     | Say

@@ -1,4 +1,4 @@
-"""The session's machines as data, in one place; two modules write them."""
+"""The session's machines as data, in one place; three modules write them."""
 
 from rustpbx.session.call_tables import (
     ATTACHMENT,
@@ -10,6 +10,7 @@ from rustpbx.session.call_tables import (
     CallAction,
     CallTrigger,
 )
+from rustpbx.session.keying_tables import KEYING, Keying, KeyingAction, KeyingTrigger
 from rustpbx.session.playback_tables import (
     FLOW,
     INPUT_WAIT,
@@ -30,6 +31,7 @@ __all__ = [
     "CALL",
     "FLOW",
     "INPUT_WAIT",
+    "KEYING",
     "PLAYBACK",
     "Attachment",
     "AttachmentAction",
@@ -43,6 +45,9 @@ __all__ = [
     "InputWait",
     "InputWaitAction",
     "InputWaitTrigger",
+    "Keying",
+    "KeyingAction",
+    "KeyingTrigger",
     "Playback",
     "PlaybackAction",
     "PlaybackTrigger",

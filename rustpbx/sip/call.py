@@ -18,6 +18,7 @@ from rustpbx.sip.events import (
     ByeReceived,
     CallLost,
     DigitReceived,
+    DigitSent,
     HangUp,
     RefuseOffer,
     Send,
@@ -38,7 +39,7 @@ from rustpbx.sip.tables import (
     PendingAckAction,
     PendingAckTrigger,
 )
-from rustpbx.sip.transaction import Heard, Outcome, ServerTransaction
+from rustpbx.sip.transaction import Heard, Outcome, ServerTransaction, status_of
 from rustpbx.sip.wording import cause as cause_words
 
 Cause = Wish | Heard | Outcome | ServerTransaction | Request | str | None
@@ -334,12 +335,14 @@ class Call:
         self.leg.emit(DigitReceived(self.leg.name, digit))
 
     def _send_digit(self, wish: SendDigit, now: float) -> None:
-        if self.state is CallState.CONFIRMED:
+        if self.state in {CallState.ANSWERED, CallState.CONFIRMED}:
             body = encode_digit(wish.digit, wish.duration)
             self.leg.request("INFO", self, now, lines=(("Content-Type", DTMF_RELAY),), body=body)
+        else:
+            self.leg.emit(DigitSent(self.leg.name, wish.digit, 481, "the call is not answered"))
 
     def _reinvited(self, request: Request, outcome: Outcome, now: float) -> None:
-        status = outcome.response.status if isinstance(outcome, Heard) else outcome.status
+        status, _ = status_of(outcome)
         dialog = self.leg.dialog
         if isinstance(outcome, Heard) and 200 <= status < 300 and dialog is not None:
             dialog.refresh(outcome.response, outcome.source)
@@ -354,7 +357,10 @@ class Call:
         elif request.method == "BYE":
             self.step(CallTrigger.BYE_ANSWERED, outcome, now)
         else:
-            status = outcome.response.status if isinstance(outcome, Heard) else outcome.status
+            status, reason = status_of(outcome)
+            if request.method == "INFO":
+                digit = parse_digit(DTMF_RELAY, request.body)
+                self.leg.emit(DigitSent(self.leg.name, digit, status, reason))
             self._check_lost(status, request.method, now)
 
     def _check_lost(self, status: int, method: str, now: float) -> None:

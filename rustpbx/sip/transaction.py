@@ -57,11 +57,19 @@ class Cancelled:
 
 
 Outcome = Heard | Failed
+
 ClientInput = Heard | Undeliverable | Cancelled | Tick
 ClientEffect = Send | Outcome
 
 LONGEST_WORDS = 80
 """Characters of a peer's own words that a log line shows."""
+
+
+def status_of(outcome: Outcome) -> tuple[int, str]:
+    """Status and reason phrase of what a request came to."""
+    if isinstance(outcome, Failed):
+        return outcome.status, outcome.reason
+    return outcome.response.status, outcome.response.reason
 
 
 def words_of(what: ClientInput | Request | Response) -> str:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from contextlib import suppress
 
 import numpy as np
 import trio
@@ -19,6 +20,7 @@ import trio
 from rustpbx.errors import MediaError, RustpbxError
 from rustpbx.media.events import Direction, Pcm
 from rustpbx.sip import events as sip
+from rustpbx.sip.message import Lines
 from rustpbx.testing.line import RATE, AudioLine, Heard, Spoken
 from rustpbx.testing.phone import CallRefusedError, Ending, Phone, PhoneCall, State
 from rustpbx.testing.script import PATIENCE, ScriptError, find, quoted
@@ -129,11 +131,14 @@ class Handset:
 
     # -- the call -----------------------------------------------------------------------------------------------
 
-    async def dials(self, uri: str | None = None) -> PhoneCall:
-        """Call `uri`, or the server. Returns at once; `says` and `hears` wait for the answer."""
+    async def dials(self, uri: str | None = None, *, dtmf: bool = True, headers: Lines = ()) -> PhoneCall:
+        """Call `uri`, or the server. Returns at once; `says` and `hears` wait for the answer.
+
+        Without `dtmf` it is a phone that has no telephone-event; `headers` go with the INVITE.
+        """
         if self._call is not None and self._call.ending is None:
             raise ScriptError(f"the {self.name} is in a call already: {self.name}.hangs_up() first")
-        return self._take(await self.phone.dial(uri or self._home()))
+        return self._take(await self.phone.dial(uri or self._home(), dtmf=dtmf, headers=headers))
 
     async def answers(self, within: float = PATIENCE) -> PhoneCall:
         """Answer the call that rings, waiting for it."""
@@ -210,6 +215,15 @@ class Handset:
         found = find(ear.text, words, self._found)
         self._found = self._found if found is None else found
         return ear.text
+
+    async def hears_keys(self, keys: str, within: float = PATIENCE) -> None:
+        """Wait until the server has pressed these keys in this call, by RTP events or by SIP INFO, and no others."""
+        line = self.call.line
+        with trio.move_on_after(within), suppress(MediaError):
+            await line.until(lambda: len(line.digits) >= len(keys))
+        heard = "".join(line.digits)
+        if heard != keys:
+            raise ScriptError(f"the {self.name} heard the keys {heard or 'none'} within {within:g} s, not {keys}")
 
     def _have_heard(self, words: str) -> bool:
         return find(self.heard, words, self._found) is not None

@@ -77,8 +77,8 @@ class _Stream:
 class AudioLine:
     """RTP of one call. `run` it for the length of the call; `agree` tells it the negotiated format.
 
-    `loud_at` is when sound last arrived. `digits` are the DTMF digits heard, `rtcp` the RTCP packets, opened where SRTP
-    was agreed; `unopened` counts what came and was not sealed as agreed.
+    `loud_at` is when sound last arrived. `digits` are the DTMF digits heard, those by SIP INFO among them, `rtcp` the
+    RTCP packets, opened where SRTP was agreed; `unopened` counts what came and was not sealed as agreed.
     """
 
     def __init__(self, socket: Datagrams, rng: random.Random, *, sends_silence: bool = True) -> None:
@@ -278,6 +278,11 @@ class AudioLine:
             digit = self._digits.receive(packet.ssrc, packet.timestamp, packet.payload)
             if digit is not None:
                 self.digits.append(digit)
+        self._news.unpark_all()
+
+    def take_digit(self, digit: str) -> None:
+        """A digit that came another way than by RTP."""
+        self.digits.append(digit)
         self._news.unpark_all()
 
     def _receive_audio(self, packet: RtpPacket, law: Law, now: float) -> None:

@@ -250,6 +250,8 @@ class PhoneCall:
             self._become(State.TALKING)
         elif isinstance(fact, sip.OfferReceived):
             self._take_offer(fact.body)
+        elif isinstance(fact, sip.DigitReceived):
+            self.line.take_digit(fact.digit)
         elif isinstance(fact, _ENDING_FACTS):
             self._end(fact)
         self._news.unpark_all()

@@ -8,11 +8,14 @@ from collections.abc import Callable
 import attrs
 import numpy as np
 
+from rustpbx.media.events import KeyReleased
 from rustpbx.media.plane import stages
 from rustpbx.media.plane.bank import PLAYOUT, Bank
+from rustpbx.media.plane.keypad import EventPacket, Released, Sound
 from rustpbx.media.plane.leg import Leg
 from rustpbx.media.plane.port import Parcel, Ports
 from rustpbx.media.plane.stages import FRAME, HEADER, Bytes, Flags, Slots
+from rustpbx.media.rtp import RtpPacket, build_rtp
 from rustpbx.media.srtp import Pointer, Sealer, overhead, pointers
 
 LOW = 4
@@ -46,6 +49,9 @@ class Egress:
         self._parcels: dict[int, Parcel] = {}
         self._places = pointers(bank.packets)
         self._planned = _Plan()
+        self._pressing: dict[int, Leg] = {}  # legs that press keys
+        self._events: set[int] = set()  # those of them that send an event in this tick, and no audio
+        self._instead: dict[int, Bytes] = {}  # what others of them send in place of what is played
         self.frames_due = 0
         self.frames_sent = 0
 
@@ -57,7 +63,12 @@ class Egress:
         """It does no more."""
         self._legs.pop(leg.slot, None)
         self._parcels.pop(leg.slot, None)
+        self._pressing.pop(leg.slot, None)
         self._planned = _Plan()
+
+    def press(self, leg: Leg) -> None:
+        """The leg's keypad has something to do."""
+        self._pressing[leg.slot] = leg
 
     def route(self, leg: Leg) -> None:
         """The leg's destination, packet time or key has changed: build anew what the send loop uses."""
@@ -77,7 +88,8 @@ class Egress:
         bank = self._bank
         slots = np.flatnonzero(bank.sending)
         if slots.size:
-            self._guard(self._speak, slots)
+            speaking = self._press(slots) if self._pressing else slots
+            self._guard(self._speak, speaking)
             self._guard(self._tend, slots)
         bank.rtp_time += FRAME
 
@@ -91,6 +103,8 @@ class Egress:
     def _speak(self, slots: Slots) -> None:
         bank = self._bank
         playing = bank.playout_count[slots] > 0
+        if self._instead:
+            playing &= ~np.isin(slots, list(self._instead))
         phase = bank.phase[slots]
         full = slots[phase + 1 >= bank.frames[slots]]
         # What can raise comes first, so that a second run, row by row, finds everything as it was.
@@ -125,7 +139,66 @@ class Egress:
         encoded = stages.silence(bank.law_out[slots])
         players = slots[playing]
         encoded[playing] = bank.playout[players, bank.playout_head[players]]
+        for slot, codes in self._instead.items():
+            encoded[slots == slot] = codes
         return encoded
+
+    # -- keys
+
+    def _press(self, slots: Slots) -> Slots:
+        """Let each leg that presses keys take its step; the slots that send audio all the same."""
+        self._events.clear()
+        self._instead.clear()
+        for slot in slots.tolist():
+            if slot in self._pressing:
+                self._guard(self._step_keys, np.array([slot], np.intp))
+        return slots[~np.isin(slots, list(self._events))] if self._events else slots
+
+    def _step_keys(self, slots: Slots) -> None:
+        """What is played waits while a key is down and in the gap behind it: nothing of it is lost."""
+        slot = int(slots[0])
+        leg, bank = self._pressing[slot], self._bank
+        step = leg.keypad.step(int(bank.rtp_time[slot]), boundary=not bank.phase[slot])
+        match step:
+            case EventPacket():
+                self._events.add(slot)
+                bank.talking[slot] = False
+                self._send_event(leg, step)
+            case Sound(pcm=pcm):
+                self._instead[slot] = stages.LAWS[bank.law_out[slot]].encode(pcm)
+            case Released(told=digit):
+                if digit is not None:
+                    leg.tell(KeyReleased(leg.name, digit))
+        if not leg.keypad.busy:
+            self._pressing.pop(slot, None)
+
+    def _send_event(self, leg: Leg, event: EventPacket) -> None:
+        """One telephone-event packet, in the sequence of the audio (RFC 4733 2.2)."""
+        bank, slot = self._bank, leg.slot
+        assert leg.format is not None  # noqa: S101 - a leg that sends has one
+        if leg.format.send_dtmf_pt is None or leg.destination is None:  # a new agreement has none: the key is gone
+            leg.keypad.release()
+            return
+        packet = RtpPacket(
+            payload_type=leg.format.send_dtmf_pt,
+            sequence=int(bank.sequence[slot]) & 0xFFFF,
+            timestamp=event.rtp_time & 0xFFFFFFFF,
+            ssrc=leg.ssrc,
+            payload=event.payload,
+            marker=event.marker,
+        )
+        data = build_rtp(packet)
+        sealed = data if leg.sealer is None else leg.sealer.sealed(data)
+        bank.sequence[slot] += 1
+        self.frames_due += 1
+        if sealed is None:
+            self._counters["srtp_not_sealed"] += 1
+        elif not self._ports.send(leg.rtp, sealed, leg.destination):
+            self._counters["sends_refused"] += 1
+        else:
+            self.frames_sent += 1
+            bank.sent[slot] += 1
+            bank.octets[slot] += len(event.payload)
 
     def _send(self, slots: Slots, plan: _Plan) -> None:
         """Write the headers of full packets, seal and send them, always in the order of their slots."""

@@ -11,6 +11,7 @@ from rustpbx.core import Address
 from rustpbx.media.dtmf import DigitReceiver
 from rustpbx.media.events import Direction, Fact, LegStats, MediaFormat, SrtpKeys
 from rustpbx.media.plane.bank import Bank
+from rustpbx.media.plane.keypad import Keypad
 from rustpbx.media.plane.latch import Latch
 from rustpbx.media.plane.report import Reporter
 from rustpbx.media.plane.source import Source
@@ -63,6 +64,7 @@ class Leg:
     opener: Opener | None = None
     newcomer: Newcomer | None = None
     digits: DigitReceiver = attrs.field(factory=DigitReceiver)
+    keypad: Keypad = attrs.field(factory=Keypad)
     source: Source | None = None
     taps: list[Tap] = attrs.field(factory=list)
     watch: Watch | None = None

@@ -247,6 +247,24 @@ class Plane:
         if found.source is not None:
             found.source.mute(played)
 
+    def press(self, leg: str, digit: str, *, duration: int = 160, gap: int = 80, inband: bool = False) -> None:
+        """Press a key for `duration` ms, behind those that are pressed already; `KeyReleased` comes `gap` ms after it.
+
+        It is an RFC 4733 event, or with `inband` two tones in the audio. What is played waits meanwhile. Nothing is
+        pressed while our direction does not let us send. Raises `MediaError` if there is no such leg or digit, no
+        telephone-event was agreed, or too many keys wait.
+        """
+        found = self._find(leg)
+        if not inband and (found.format is None or found.format.send_dtmf_pt is None):
+            raise MediaError("telephone-event was not agreed")
+        found.keypad.press(digit, duration=duration, gap=gap, inband=inband)
+        if not found.failed:
+            self._egress.press(found)
+
+    def release(self, leg: str) -> None:
+        """Let the key that is down go up now, and press none that waits. Raises `MediaError` without such a leg."""
+        self._find(leg).keypad.release()
+
     def tap(self, leg: str, *, seconds: float = 0.1, capacity: int = 50) -> Tap:
         """Listen to a leg in blocks of `seconds`: `with plane.tap(leg) as tap`, then read `tap.blocks`.
 

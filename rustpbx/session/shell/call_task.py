@@ -10,7 +10,7 @@ from contextlib import suppress
 
 import trio
 
-from rustpbx.errors import LocalError, OverloadedError, RustpbxError
+from rustpbx.errors import LocalError, MediaError, OverloadedError, RustpbxError
 from rustpbx.journal import Journal
 from rustpbx.session import effects
 from rustpbx.session.call import CallCore
@@ -148,6 +148,10 @@ class _Performer:
                 self._services.plane.watch_speech(leg, effect.params)
             case effects.SetMute():
                 self._services.plane.mute(leg, heard=effect.heard, played=effect.played)
+            case effects.PressKey():
+                return self._press(effect)
+            case effects.ReleaseKeys():
+                self._services.plane.release(leg)
             case effects.Listen():
                 self._start(lambda: listen(effect.option, leg, self._services, self._task.deliver))
             case effects.StartTrack():
@@ -220,6 +224,13 @@ class _Performer:
                 return effects.LegUnusable(str(problem))
             self._ready = effects.LegReady(host, opened.port, opened.ssrc)
         return self._ready
+
+    def _press(self, key: effects.PressKey) -> effects.KeyFailed | None:
+        try:
+            self._services.plane.press(self._task.id, key.digit, duration=key.duration, gap=key.gap, inband=key.inband)
+        except MediaError as problem:
+            return effects.KeyFailed(str(problem))
+        return None
 
     def _start_track(self, effect: effects.StartTrack) -> None:
         leg, generation = self._task.id, effect.generation
