@@ -16,7 +16,7 @@ from rustpbx.sip.events import ByeReceived, CallRefused, HangUp, Keep, LetGo
 from rustpbx.sip.flows import Crowded, Flows
 from rustpbx.sip.hop import Hop, Transport
 from rustpbx.sip.shell import udp
-from rustpbx.sip.shell.connections import MOST_QUEUED
+from rustpbx.sip.shell.connection import MOST_QUEUED
 from rustpbx.sip.stun import answer_binding, binding_request, is_stun, mapped_address
 from rustpbx.testing.wire import open_wire
 from tests.kit.certificates import make_tls
@@ -133,6 +133,19 @@ async def test_a_message_that_never_ends_is_closed_however_slowly_it_grows() -> 
             nursery.cancel_scope.cancel()
         assert trio.current_time() - began == pytest.approx(IMPATIENT.message, abs=1.1)
         assert bob.stack.counters["connections_stalled"] == 1
+
+
+async def test_a_message_may_come_in_pieces_long_after_the_last_one() -> None:
+    """Its time begins with its own first byte, not with the end of what came before; and pieces are no pongs."""
+    async with two_stacks(patience=IMPATIENT) as (_, bob, wire), raw_stream(wire, CAROL, (BOB, 5060)) as raw:
+        for number, silence in ((1, IMPATIENT.first), (2, IMPATIENT.idle)):
+            data = text_of(options(number=number))
+            await trio.sleep(0.9 * silence)
+            await raw.send(data[:50])
+            await trio.sleep(0.9 * IMPATIENT.message)
+            await raw.send(data[50:])
+            assert (await raw.message()).cseq.number == number
+        assert bob.stack.counters["connections_stalled"] == 0
 
 
 async def dribble(raw: RawStream) -> None:

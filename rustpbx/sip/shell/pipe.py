@@ -14,7 +14,12 @@ GONE = (OSError, trio.BrokenResourceError, trio.ClosedResourceError, trio.EndOfC
 
 
 class Pipe(Protocol):
-    """Messages in both directions. One task may receive and another one send."""
+    """Messages in both directions. One task may receive and another one send.
+
+    `expects_pong` is set by who has sent a ping, and taken back when its answer comes: a lone line end.
+    """
+
+    expects_pong: bool
 
     @property
     def broken(self) -> RemoteError | None:
@@ -24,10 +29,6 @@ class Pipe(Protocol):
     @property
     def partial(self) -> bool:
         """Whether a message has begun and not ended."""
-        ...
-
-    def expect_pong(self, *, expected: bool) -> None:
-        """Whether a lone line end is the answer to a ping of ours."""
         ...
 
     async def receive(self) -> list[bytes]:

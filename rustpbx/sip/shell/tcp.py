@@ -28,8 +28,13 @@ class StreamPipe:
         """See `Pipe`."""
         return self._framer.partial
 
-    def expect_pong(self, *, expected: bool) -> None:
+    @property
+    def expects_pong(self) -> bool:
         """See `Pipe`."""
+        return self._framer.expects_pong
+
+    @expects_pong.setter
+    def expects_pong(self, expected: bool) -> None:
         self._framer.expects_pong = expected
 
     async def receive(self) -> list[bytes]:

@@ -22,19 +22,18 @@ class WebPipe:
 
     broken: RemoteError | None = None
     partial = False
+    expects_pong = False
 
     def __init__(self, socket: Any, stream: trio.abc.Stream) -> None:
         self._socket = socket
         self._stream = stream
-
-    def expect_pong(self, *, expected: bool) -> None:
-        """See `Pipe`. Here a pong is a message of its own."""
 
     async def receive(self) -> list[bytes]:
         """See `Pipe`."""
         message = await self._socket.get_message()
         data = message.encode("utf-8", "surrogatepass") if isinstance(message, str) else bytes(message)
         if not data.strip(b"\r\n"):  # RFC 7118 6: the keep-alive of RFC 5626, each in a message of its own
+            self.expects_pong = self.expects_pong and data == PING
             return [PING] if data == PING else []
         return [data]
 
