@@ -10,7 +10,7 @@ import os
 import random
 import secrets
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 
@@ -72,13 +72,16 @@ GRACE = 5.0
 
 @attrs.frozen(kw_only=True)
 class Outside:
-    """Everything the server reaches the world through. `rng` makes ports, ids, tags and SSRCs."""
+    """Everything the server reaches the world through. `rng` makes ports, ids, tags and SSRCs; `token_bytes` what
+    nobody may guess.
+    """
 
     network: Network
     ports: Ports
     offload: Offload
     clock: Clock
     rng: random.Random
+    token_bytes: Callable[[int], bytes] = secrets.token_bytes
 
 
 @attrs.frozen(kw_only=True)
@@ -164,7 +167,8 @@ async def _start(
     dial_plan = DialPlan.of(config)
     if config.ua is not None:
         host, ask = _bind_host(config.ua, outside), dial_plan.redirected
-        stack = make_stack(config, config.ua, outside.network, outside.clock, outside.rng, host, ask)
+        key = outside.token_bytes(32)
+        stack = make_stack(config, config.ua, outside.network, outside.clock, outside.rng, host, ask, key)
         sip = await parts.start(stack.run)
     plane = Plane(outside.ports, outside.clock, _plane_config(config, outside), outside.rng)
     services, door = await _services(config, outside, plane, stack, exits)
@@ -177,7 +181,7 @@ async def _start(
         ring_timeout=ua.ring_timeout,
         max_calls=config.max_calls,
         dial_plan=dial_plan,
-        srtp=_srtp_rules(ua),
+        srtp=_srtp_rules(ua, outside.token_bytes),
         sip_port=sip[1] if sip is not None else 0,
     )
     door.open(registry.reserve)
@@ -249,11 +253,11 @@ def _plane_config(config: Config, outside: Outside) -> PlaneConfig:
     )
 
 
-def _srtp_rules(ua: UaConfig) -> SrtpRules:
+def _srtp_rules(ua: UaConfig, token_bytes: Callable[[int], bytes]) -> SrtpRules:
     accounts = [
         (user.server, user.username, user.srtp) for user in ua.register_users if user.srtp and not user.disabled
     ]
-    return SrtpRules.of(ua.srtp, ua.srtp_suites, accounts, secrets.token_bytes)
+    return SrtpRules.of(ua.srtp, ua.srtp_suites, accounts, token_bytes)
 
 
 def _own_address(stack: Stack | None, sip: Address | None) -> str:

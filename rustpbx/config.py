@@ -22,6 +22,7 @@ from rustpbx import values
 from rustpbx.errors import ConfigError, one_line
 from rustpbx.settings import (
     AmiConfig,
+    AuthConfig,
     CallRecordConfig,
     Config,
     Credential,
@@ -30,6 +31,7 @@ from rustpbx.settings import (
     HandlerConfig,
     HttpCallRecord,
     IceServer,
+    LimitsConfig,
     LocalCallRecord,
     LogFormat,
     LogLevel,
@@ -37,6 +39,7 @@ from rustpbx.settings import (
     RecordingConfig,
     RegisterUser,
     S3CallRecord,
+    SipUser,
     SrtpWish,
     SuiteName,
     UaConfig,
@@ -88,6 +91,7 @@ _VENDOR = values.one_of(
 )
 _SRTP = values.one_of(*get_args(SrtpWish))
 _SUITE = values.one_of(*get_args(SuiteName), aliases={name.lower(): name for name in get_args(SuiteName)})
+_ALGORITHM = values.one_of("SHA-256", "MD5", aliases={"sha-256": "SHA-256", "md5": "MD5"})
 _LOG_LEVEL = values.one_of(*get_args(LogLevel), aliases={"warning": "warn"})
 
 
@@ -160,6 +164,23 @@ _PARSE: dict[type, dict[str, values.Parse[Any]]] = {
         "nat": values.one_of("auto", "off"),
     },
     Credential: {"username": values.filled},
+    SipUser: {"username": values.filled, "password": values.filled},
+    AuthConfig: {
+        "realm": values.filled,
+        "trusted": values.list_of(values.network),
+        "deny": values.list_of(values.network),
+        "algorithms": values.list_of(_ALGORITHM),
+        "nonce_lifetime": values.duration,
+        "unknown": values.one_of("challenge", "reject", "drop"),
+    },
+    LimitsConfig: {
+        "requests": values.amount,
+        "invites": values.amount,
+        "burst": values.amount,
+        "quiet": values.duration,
+        "sources": values.within(100, 1_000_000),
+        "scanners": values.list_of(values.filled),
+    },
     AmiConfig: {"allows": values.list_of(values.network_or_star)},
     IceServer: {"urls": values.list_of(values.ice_url)},
     RecordingConfig: {
@@ -280,6 +301,9 @@ def _keys_of(cls: type, prefix: str) -> Iterator[str]:
         "ua.handler": HandlerConfig,
         "ua.register_users": RegisterUser,
         "ua.register_users.credential": Credential,
+        "ua.auth": AuthConfig,
+        "ua.auth.users": SipUser,
+        "ua.limits": LimitsConfig,
     }
     inner |= {"ice_servers": IceServer}
     for field in attrs.fields(cls):

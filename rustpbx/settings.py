@@ -74,6 +74,49 @@ class HandlerConfig:
 
 
 @attrs.frozen(kw_only=True)
+class SipUser:
+    """Who may call with a password."""
+
+    username: str
+    password: str = attrs.field(repr=False)
+
+
+@attrs.frozen(kw_only=True)
+class AuthConfig:
+    """Who may call: `[ua.auth]`. Without it everybody may who is not denied."""
+
+    realm: str = "rustpbx"
+    users: tuple[SipUser, ...] = ()
+    trusted: tuple[Network, ...] = ()
+    """Networks whose requests are taken as they are."""
+    deny: tuple[Network, ...] = ()
+    algorithms: tuple[str, ...] = ("SHA-256", "MD5")
+    nonce_lifetime: float = 300.0
+    unknown: Literal["challenge", "reject", "drop"] = "challenge"
+    """What strangers get: a challenge, 403, or no answer."""
+
+
+@attrs.frozen(kw_only=True)
+class LimitsConfig:
+    """How much one source of SIP may ask: `[ua.limits]`. 0 is no limit."""
+
+    requests: float = 200.0
+    """Per second, outside of calls."""
+    invites: float = 100.0
+    burst: float = 5.0
+    """So many seconds' worth at once."""
+    calls: int = 0
+    """At the same time."""
+    failures: int = 10
+    """Wrong passwords after which a source is not answered for `quiet` seconds."""
+    quiet: float = 300.0
+    sources: int = 10_000
+    """How many sources are remembered."""
+    scanners: tuple[str, ...] | None = None
+    """Parts of User-Agents that get no answer; None: those that are known."""
+
+
+@attrs.frozen(kw_only=True)
 class UaConfig:
     """The SIP user agent."""
 
@@ -96,6 +139,8 @@ class UaConfig:
     """Log every SIP message, at the level `debug` of the logger `rustpbx.sip.trace`."""
     handler: HandlerConfig | None = None
     register_users: tuple[RegisterUser, ...] = ()
+    auth: AuthConfig | None = None
+    limits: LimitsConfig = LimitsConfig()
     srtp: SrtpWish = "off"
     """Whether audio is SRTP: never, where the peer does it too, or always."""
     srtp_suites: tuple[SuiteName, ...] = ("AES_CM_128_HMAC_SHA1_80", "AES_256_CM_HMAC_SHA1_80")

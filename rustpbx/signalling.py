@@ -6,9 +6,11 @@ import random
 from collections.abc import Callable
 
 from rustpbx import __version__
-from rustpbx.settings import Config, UaConfig
+from rustpbx.settings import AuthConfig, Config, UaConfig
 from rustpbx.shell.clock import Clock
 from rustpbx.shell.network import Network
+from rustpbx.sip.admission import SCANNERS, AdmissionRules
+from rustpbx.sip.auth_server import Realm
 from rustpbx.sip.endpoint import EndpointConfig
 from rustpbx.sip.hop import Transport
 from rustpbx.sip.shell.connections import Streams
@@ -26,6 +28,7 @@ def make_stack(  # noqa: PLR0917 - the two settings, and what the server reaches
     rng: random.Random,
     host: str,
     redirect_refusal: Callable[[str, Uri], str] = lambda _leg, _target: "",
+    nonce_key: bytes = b"",
 ) -> Stack:
     """The stack that the configuration asks for, bound to `host`. Raises ConfigError for a certificate or key."""
     endpoint = EndpointConfig(
@@ -36,9 +39,36 @@ def make_stack(  # noqa: PLR0917 - the two settings, and what the server reaches
         max_redirects=ua.max_redirects if ua.redirect == "follow" else 0,
         redirect_refusal=redirect_refusal,
         mtu=ua.mtu,
+        admission=admission_rules(ua),
+        nonce_key=nonce_key,
         timing=Timing(ring_limit=max(180.0, ua.ring_timeout + 60), answer_limit=max(600.0, ua.accept_timeout + 60)),
     )
     return Stack(endpoint, network, clock, host, ua.udp_port, config.external_ip, rng, streams_of(ua))
+
+
+def admission_rules(ua: UaConfig) -> AdmissionRules:
+    """Who may call, as the endpoint judges it."""
+    auth, limits = ua.auth or AuthConfig(), ua.limits
+    realm = Realm(
+        name=auth.realm,
+        users={user.username: user.password for user in auth.users},
+        algorithms=auth.algorithms,
+        lifetime=auth.nonce_lifetime,
+    )
+    return AdmissionRules(
+        trusted=auth.trusted,
+        denied=auth.deny,
+        realm=realm if ua.auth is not None else None,
+        unknown=auth.unknown,
+        scanners=SCANNERS if limits.scanners is None else tuple(text.lower() for text in limits.scanners),
+        requests=limits.requests,
+        invites=limits.invites,
+        burst=limits.burst,
+        calls=limits.calls,
+        failures=limits.failures,
+        quiet=limits.quiet,
+        sources=limits.sources,
+    )
 
 
 def streams_of(ua: UaConfig) -> Streams:

@@ -118,6 +118,15 @@ def within(low: int, high: int) -> Parse[int]:
     return parse
 
 
+def amount(value: object) -> float:
+    """A number that is not negative."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise BadValueError(f"expected a number, got {_kind(value)}")
+    if not 0 <= value < 1e9:
+        raise BadValueError(f"must be from 0 to 1e9, got {value}")
+    return float(value)
+
+
 def one_of(*choices: str, aliases: Mapping[str, str] | None = None) -> Parse[str]:
     """One of the words, in any case; an alias becomes the word it stands for."""
 

@@ -40,6 +40,7 @@ NEEDS: dict[str, dict[str, Any]] = {
     "ua.handler": {"type": "webhook", "url": "http://agent/"},
     "ua.register_users": {"server": "sip.example.com", "username": "1001"},
     "ua.register_users.credential": {"username": "1001", "password": "secret"},
+    "ua.auth.users": {"username": "1001", "password": "secret"},
     "ice_servers": {"urls": ["stun:a"]},
     "dial.allow": {"name": "some", "patterns": ["1*"]},
     "dial.deny": {"name": "some", "patterns": ["1*"]},
@@ -47,7 +48,7 @@ NEEDS: dict[str, dict[str, Any]] = {
 }
 """What else a table must hold for one of its keys to be tried alone."""
 
-LISTS = ("ua.register_users", "ice_servers", "dial.allow", "dial.deny")
+LISTS = ("ua.register_users", "ua.auth.users", "ice_servers", "dial.allow", "dial.deny")
 
 KEYS = [
     Key("http_addr", "[::1]:9090", ("::1", 9090), "127.0.0.1", "expected address:port"),
@@ -133,6 +134,22 @@ KEYS = [
     Key("ua.handler.headers", [["A", "b"]], (("A", "b"),), [["A"]], "expected a name and a value"),
     Key("ua.handler.secret", "12345678", "12345678", "short", "a token has at least 8 visible ASCII characters"),
     Key("ua.handler.timeout", 5, 5.0, "61s", "must not be longer than accept_timeout (60 s)"),
+    Key("ua.auth.realm", "pbx", "pbx", "", "must not be empty"),
+    Key("ua.auth.users.username", "u", "u", 1, "expected a string"),
+    Key("ua.auth.users.password", "p", "p", 1, "expected a string"),
+    Key("ua.auth.trusted", ["10.0.0.0/8"], (ip_network("10.0.0.0/8"),), ["10.0.0.1/8"], "did you mean"),
+    Key("ua.auth.deny", ["::1"], (ip_network("::1"),), "::1", "expected a list"),
+    Key("ua.auth.algorithms", ["MD5"], ("MD5",), ["SHA-1"], "must be one of"),
+    Key("ua.auth.nonce_lifetime", "1m", 60.0, "soon", "duration"),
+    Key("ua.auth.unknown", "drop", "drop", "ignore", "must be one of"),
+    Key("ua.limits.requests", 10.0, 10.0, "many", "expected a number"),
+    Key("ua.limits.invites", 5.0, 5.0, "many", "expected a number"),
+    Key("ua.limits.burst", 2.0, 2.0, "many", "expected a number"),
+    Key("ua.limits.calls", 30, 30, "many", "expected a whole number"),
+    Key("ua.limits.failures", 3, 3, "many", "expected a whole number"),
+    Key("ua.limits.quiet", "1h", 3600.0, "long", "duration"),
+    Key("ua.limits.sources", 500, 500, 5, "100"),
+    Key("ua.limits.scanners", ["bad"], ("bad",), "bad", "expected a list"),
     Key("ua.register_users.server", "sip:a:5070", "sip:a:5070", "", "must not be empty"),
     Key("ua.register_users.username", "1002", "1002", 1002, "expected a string"),
     Key("ua.register_users.display_name", "Desk", "Desk", 1, "expected a string"),

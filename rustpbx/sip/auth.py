@@ -16,7 +16,7 @@ from rustpbx.sip.events import Credentials
 from rustpbx.sip.headers import quote, unquote
 from rustpbx.sip.message import Lines, Response
 
-_HASHES = {"MD5": "md5", "SHA-256": "sha256", "SHA-512-256": "sha512_256"}
+HASHES = {"MD5": "md5", "SHA-256": "sha256", "SHA-512-256": "sha512_256"}
 _STRENGTH = ("MD5-SESS", "MD5", "SHA-256-SESS", "SHA-256", "SHA-512-256-SESS", "SHA-512-256")  # weakest first
 _HEADERS = {401: ("WWW-Authenticate", "Authorization"), 407: ("Proxy-Authenticate", "Proxy-Authorization")}
 _SCHEME = re.compile(r"[ \t]*+([!-~]++)(?:[ \t]++|$)")
@@ -79,6 +79,17 @@ def parse_challenge(value: str) -> Challenge:
         stale=params.get("stale", "").lower() == "true",
         algorithm_given="algorithm" in params,
     )
+
+
+def parse_credentials(value: str) -> dict[str, str]:
+    """The parameters of Digest credentials (RFC 3261 25.1), without their quotes; names in lower case.
+
+    Raises RemoteError if it is another scheme, or no list of parameters.
+    """
+    scheme = _SCHEME.match(value)
+    if scheme is None or scheme[1].lower() != "digest":
+        raise RemoteError(f"not Digest credentials: {value[:80]!r}")
+    return {name: unquote(f'"{text}"') for name, text in _pairs(value, scheme.end()).items()}
 
 
 def _pairs(value: str, position: int) -> dict[str, str]:
@@ -258,7 +269,7 @@ def _hash(algorithm: str, data: str | bytes) -> str:
         raw = data.encode() if isinstance(data, str) else data
     except UnicodeEncodeError:
         raise LocalError("a lone surrogate in the credentials") from None
-    return hashlib.new(_HASHES[algorithm.removesuffix("-SESS")], raw, usedforsecurity=False).hexdigest()
+    return hashlib.new(HASHES[algorithm.removesuffix("-SESS")], raw, usedforsecurity=False).hexdigest()
 
 
 def _spelled(algorithm: str) -> str:

@@ -13,6 +13,7 @@ import attrs
 
 from rustpbx.core import Deadline, Tick
 from rustpbx.errors import LocalError, RemoteError
+from rustpbx.journal import Journal
 from rustpbx.sip.admission import Admission, Admitted
 from rustpbx.sip.answers import CAPABILITIES, refusal
 from rustpbx.sip.call import Call, Directory
@@ -38,7 +39,7 @@ from rustpbx.sip.hop import Hop, Transport
 from rustpbx.sip.layer import EndpointConfig, TransactionLayer, response_hop, stamp, stamp_via
 from rustpbx.sip.message import Request
 from rustpbx.sip.parser import MalformedRequest, parse_message
-from rustpbx.sip.registration import Registrations
+from rustpbx.sip.registrations import Registrations
 from rustpbx.sip.tables import CallState
 from rustpbx.sip.transaction import Heard, ServerTransaction
 from rustpbx.sip.uac import UacCall
@@ -46,6 +47,8 @@ from rustpbx.sip.uas import UasCall
 from rustpbx.sip.wishes import check_wish
 
 __all__ = ["Endpoint", "EndpointConfig"]
+
+log = Journal(__name__)
 
 _KEEP_ALIVE = b"\r\n\0 \t"
 
@@ -61,7 +64,7 @@ class Endpoint:
         self._layer = TransactionLayer(config, rng)
         self._directory = Directory()
         self._registrations = Registrations(self._layer)
-        self._admission = Admission(config.admission, rng.getrandbits(256).to_bytes(32, "big"))
+        self._admission = Admission(config.admission, config.nonce_key)
 
     @property
     def done(self) -> bool:
@@ -75,16 +78,21 @@ class Endpoint:
         Now: `transactions_running`, `transactions_waiting_ack`, `pending` (unanswered incoming calls), `dialogs`
         (answered calls), `calls` (all that leave something in memory). Since the start: `transactions_finished`,
         `malformed`, `strays`, `keep_alives`, `overloaded`, `late_wishes`, `retransmissions_received`,
-        `forks_ignored`, `flows_lost`, `unanswerable`, `bugs` (exceptions of ours; each ended the call it was in).
+        `forks_ignored`, `refused_` and why (see `Admission`), `flows_lost`, `unanswerable`, `bugs` (exceptions of ours;
+        each ended the call it was in).
         """
         states = Counter(call.state for call in self._directory.calls.values())
         answered = states[CallState.ANSWERED] + states[CallState.HANGING_UP]
-        return self._layer.counters + Counter(
-            transactions_running=self._layer.running,
-            transactions_waiting_ack=self._layer.waiting_ack + answered,
-            pending=states[CallState.INCOMING],
-            dialogs=states[CallState.CONFIRMED] + answered,
-            calls=len(self._directory.calls),
+        return (
+            self._layer.counters
+            + self._admission.counters
+            + Counter(
+                transactions_running=self._layer.running,
+                transactions_waiting_ack=self._layer.waiting_ack + answered,
+                pending=states[CallState.INCOMING],
+                dialogs=states[CallState.CONFIRMED] + answered,
+                calls=len(self._directory.calls),
+            )
         )
 
     @property
@@ -263,7 +271,7 @@ class Endpoint:
         tag = invite.final.to.tag if invite.final else call.tag if call else None
         self._layer.respond(transaction, 200, now, tag=tag)
         if call is not None and invite.final is None:
-            call.cancelled(invite, now)
+            call.cancelled(invite, transaction.request, now)
 
     def _call_of(self, invite: ServerTransaction) -> Call | None:
         request = invite.request
@@ -296,7 +304,8 @@ class Endpoint:
         elif method != "INVITE":  # BYE, INFO, UPDATE live in dialogs only
             self._layer.respond(transaction, 481, now)
         else:
-            call = UasCall(transaction, local_host, self._layer, self._directory)
+            contact = self._registrations.contact_of(transaction.request.uri)
+            call = UasCall(transaction, local_host, self._layer, self._directory, contact)
             self._directory.enter(call)
             call.ring(now)
 

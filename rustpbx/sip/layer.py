@@ -18,6 +18,7 @@ import attrs
 from rustpbx.core import Deadline, Tick
 from rustpbx.journal import Journal
 from rustpbx.sip.addressing import addressed
+from rustpbx.sip.admission import AdmissionRules
 from rustpbx.sip.branch import COOKIE
 from rustpbx.sip.delivery import Acknowledgement, Delivery, Owner
 from rustpbx.sip.dialog import DialogKey
@@ -39,6 +40,7 @@ from rustpbx.sip.hop import Hop, Target, Transport, hop_uri, is_literal
 from rustpbx.sip.locate import Unlocated, locate
 from rustpbx.sip.message import REASONS, CSeq, Lines, NameAddr, Request, Response, Via
 from rustpbx.sip.outages import Outages
+from rustpbx.sip.passing import PassList
 from rustpbx.sip.schedule import Schedule
 from rustpbx.sip.tables import InviteClient, InviteServer, RequestClient
 from rustpbx.sip.timing import Timing
@@ -68,6 +70,11 @@ class EndpointConfig:
 
     At most `max_redirects` targets that 3xx name are called instead of a callee; with 0, a 3xx refuses the call.
     `redirect_refusal` is asked for each with the call's leg, and says why it may not be called, or "".
+
+    `pass_headers` are the header fields of peers that the session is shown.
+
+    `admission` says which requests of strangers are served at all; `nonce_key`, 32 bytes that nobody else knows, seals
+    the nonces of their challenges.
     """
 
     user_agent: str = "rustpbx"
@@ -80,6 +87,9 @@ class EndpointConfig:
     retry_after: int = 5
     max_redirects: int = 5
     redirect_refusal: Callable[[str, Uri], str] = lambda _leg, _target: ""
+    pass_headers: PassList = attrs.field(factory=PassList)
+    admission: AdmissionRules = attrs.field(factory=AdmissionRules)
+    nonce_key: bytes = attrs.field(default=b"", repr=False)
     timing: Timing = attrs.field(factory=Timing)
 
     def port_of(self, transport: Transport) -> int | None:

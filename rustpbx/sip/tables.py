@@ -1,9 +1,10 @@
-"""The machines of SIP as data, in one place; four modules write them.
+"""The machines of SIP as data, in one place; five modules write them.
 
 Read each row as: in this state, on this trigger, go there and do that. Section numbers are RFC 3261's unless
 another RFC is named.
 """
 
+from rustpbx.sip.admission_tables import SOURCE, SourceAction, SourceState, SourceTrigger
 from rustpbx.sip.call_tables import (
     CALL,
     OFFER,
@@ -50,6 +51,7 @@ __all__ = [
     "REGISTRATION",
     "REQUEST_CLIENT",
     "REQUEST_SERVER",
+    "SOURCE",
     "CallAction",
     "CallState",
     "CallTrigger",
@@ -73,4 +75,7 @@ __all__ = [
     "RequestServer",
     "ServerAction",
     "ServerTrigger",
+    "SourceAction",
+    "SourceState",
+    "SourceTrigger",
 ]

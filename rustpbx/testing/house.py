@@ -318,4 +318,5 @@ def outside_of(wire: Wire, seed: int = 0, host: str = SERVER) -> Outside:
         offload=InlineOffload(),
         clock=TrioClock(EPOCH),
         rng=random.Random(seed),
+        token_bytes=random.Random(seed).randbytes,
     )
