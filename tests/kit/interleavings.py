@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 import attrs
 
 from rustpbx.core import Address
-from rustpbx.sip.events import AcceptOffer, Fact, HangUp, OfferReceived, Wish
+from rustpbx.sip.events import AcceptOffer, CallLost, Fact, HangUp, OfferReceived, Wish
 from rustpbx.sip.message import Request, Response
 from rustpbx.sip.tables import CallState, OfferState
 from tests.kit.fork import EDGE, Fork
@@ -194,6 +194,9 @@ class Play:
     def check_all(self) -> None:
         """In the end: every leg has ended, nothing is left, one final response a request, CSeq in order."""
         assert [book for _, book in self.legs() if not book.ended] == []
+        lost = [fact.cause for _, book in self.legs() for fact in book.facts if isinstance(fact, CallLost)]
+        # 481 is how one hears that the other has hung up already.
+        assert [cause for cause in lost if not cause.startswith("481")] == [], "one datagram ends no call"
         for user in self.users:
             user.check(self.now)
             assert user.left() == [0] * 8, user.left()
