@@ -12,6 +12,7 @@ from operator import attrgetter
 from rustpbx.core import Deadline
 from rustpbx.errors import RemoteError
 from rustpbx.machine import Machine
+from rustpbx.sip.cause import RECOVERY, parse_reasons, q850_reason, sip_reason, with_cause
 from rustpbx.sip.dialog import Dialog, DialogKey
 from rustpbx.sip.events import (
     AcceptOffer,
@@ -146,9 +147,9 @@ class Call:
             return
         with self._contained(now):
             match wish:
-                case HangUp(headers=headers):
+                case HangUp(headers=headers, cause=cause):
                     self.leg.over = True
-                    self._bye_lines = headers
+                    self._bye_lines = with_cause(headers, cause)
                     self.step(CallTrigger.HANG_UP, wish, now)
                 case SendOffer() | AcceptOffer() | RefuseOffer():
                     self.offers.wish(wish, now)
@@ -183,11 +184,11 @@ class Call:
             with self._contained(now):
                 self._ack_effects(wait.step(PendingAckTrigger.ACK, now), ack, now)
 
-    def cancelled(self, transaction: ServerTransaction, now: float) -> None:
+    def cancelled(self, transaction: ServerTransaction, cancel: Request, now: float) -> None:
         """The peer cancelled an INVITE of this call; the CANCEL itself has been answered."""
         with self._contained(now):
             if transaction.request.to.tag is None:
-                self.step(CallTrigger.CANCEL, transaction, now)
+                self.step(CallTrigger.CANCEL, cancel, now)
             else:
                 self.offers.cancelled(transaction, now)
 
@@ -267,8 +268,10 @@ class Call:
             CallAction.REPORT_LOST: self._report_lost,
         }
 
-    def _send_bye(self, _cause: Cause, now: float) -> None:
+    def _send_bye(self, cause: Cause, now: float) -> None:
         self._end_exchanges(now)
+        if isinstance(cause, str) and not self._bye_lines:  # nobody wished for it
+            self._bye_lines = (q850_reason(RECOVERY), sip_reason(408, cause))
         if self.leg.request("BYE", self, now, lines=self._bye_lines) is None:
             self.step(CallTrigger.BYE_ANSWERED, None, now)
 
@@ -285,8 +288,10 @@ class Call:
         self._layer.schedule.cancel(self)
 
     def _report_bye(self, cause: Cause, _now: float) -> None:
-        reason = cause.request.header("Reason") if isinstance(cause, ServerTransaction) else None
-        self.leg.emit(ByeReceived(self.leg.name, reason))
+        if isinstance(cause, ServerTransaction):
+            bye = cause.request
+            reasons, passed = parse_reasons(bye.all("Reason")), self._layer.config.pass_headers.of(bye)
+            self.leg.emit(ByeReceived(self.leg.name, reasons, passed))
 
     def _report_lost(self, cause: Cause, _now: float) -> None:
         self.leg.emit(CallLost(self.leg.name, cause if isinstance(cause, str) else "the dialog is gone"))

@@ -14,7 +14,9 @@ import attrs
 
 from rustpbx.core import Address
 from rustpbx.errors import RemoteError
+from rustpbx.sip.cause import NO_REASONS, Reasons
 from rustpbx.sip.hop import Hop, Target
+from rustpbx.sip.identity import NOBODY, Identity
 from rustpbx.sip.message import Lines, NameAddr
 from rustpbx.sip.uri import Uri
 
@@ -96,7 +98,8 @@ class Account:
     """An address of ours at a registrar. `name` is ours alone, for logs and health.
 
     `aor` is the address-of-record with its display name, `registrar` the server's URI, `expires` the seconds asked for.
-    With `nat`, the address that the registrar sees us at is believed (RFC 3581).
+    With `nat`, the address that the registrar sees us at is believed (RFC 3581). `q` and `instance` (`urn:uuid:...`, RFC
+    5626 4.1) are told with the Contact if they are there.
     """
 
     name: str
@@ -106,6 +109,8 @@ class Account:
     outbound_proxy: Uri | None = None
     expires: int = 3600
     nat: bool = True
+    q: float | None = None
+    instance: str = ""
 
 
 @attrs.frozen(kw_only=True)
@@ -143,20 +148,28 @@ class Answer:
 
 @attrs.frozen
 class Refuse:
-    """Send a final response 3xx-6xx on an unanswered incoming call. `reason` becomes a Reason header's text."""
+    """Send a final response 3xx-6xx on an unanswered incoming call. `reason` becomes a Reason header's text.
+
+    `cause` is the Q.850 cause that it carries (RFC 6432).
+    """
 
     leg: str
     status: int
     reason: str | None = None
     headers: Lines = ()
+    cause: int | None = None
 
 
 @attrs.frozen
 class HangUp:
-    """End the call however its state demands: CANCEL, BYE (after the ACK, or at 64*T1, for our own 200), 603."""
+    """End the call however its state demands: CANCEL, BYE (after the ACK, or at 64*T1, for our own 200), 603.
+
+    `cause` is the Q.850 cause in its Reason header field (RFC 3326), if `headers` has none.
+    """
 
     leg: str
     headers: Lines = ()
+    cause: int | None = None
 
 
 @attrs.frozen
@@ -219,7 +232,9 @@ class Locate:
 class IncomingCall:
     """A new INVITE outside a dialog. 100 Trying has been sent. `headers` are all of its `Name: value` lines.
 
-    `offer` is b"" for a delayed offer. `local_host` is the address of ours that the peer can reach.
+    `offer` is b"" for a delayed offer. `local_host` is the address of ours that the peer can reach. `identity` is who
+    the caller is said to be, and `passed`, here and below, the header fields that are passed on
+    (`EndpointConfig.pass_headers`).
     """
 
     leg: str
@@ -229,6 +244,8 @@ class IncomingCall:
     offer: bytes
     source: Address
     local_host: str
+    identity: Identity = NOBODY
+    passed: Lines = ()
 
 
 @attrs.frozen
@@ -236,6 +253,8 @@ class CallCancelled:
     """The caller gave up before the answer; 487 has been sent."""
 
     leg: str
+    reasons: Reasons = NO_REASONS
+    passed: Lines = ()
 
 
 @attrs.frozen
@@ -254,6 +273,7 @@ class CallAnswered:
 
     leg: str
     body: bytes
+    passed: Lines = ()
 
 
 @attrs.frozen
@@ -271,6 +291,8 @@ class CallRefused:
     leg: str
     status: int
     reason: str
+    reasons: Reasons = NO_REASONS
+    passed: Lines = ()
 
 
 @attrs.frozen
@@ -317,10 +339,11 @@ class DigitSent:
 
 @attrs.frozen
 class ByeReceived:
-    """The peer hung up; 200 has been sent. `reason` is the Reason header's value, if any."""
+    """The peer hung up; 200 has been sent."""
 
     leg: str
-    reason: str | None = None
+    reasons: Reasons = NO_REASONS
+    passed: Lines = ()
 
 
 @attrs.frozen

@@ -10,6 +10,7 @@ import attrs
 from rustpbx.sip.addressing import our_contact
 from rustpbx.sip.auth import DigestClient
 from rustpbx.sip.call import Action, Call, Cause, Directory
+from rustpbx.sip.cause import NOT_SELECTED, parse_reasons, q850_reason
 from rustpbx.sip.delivery import Acknowledgement, Delivery
 from rustpbx.sip.dialog import Dialog
 from rustpbx.sip.events import CallAnswered, CallProgress, CallRefused, SendInvite
@@ -205,7 +206,7 @@ class UacCall(Call):
         if fork.dialog is not None:
             self._forks[tag] = fork
             self._acks[tag] = fork.acknowledge(self._invite, fork.dialog, now)
-            fork.request("BYE", self, now)
+            fork.request("BYE", self, now, lines=(q850_reason(NOT_SELECTED),))
 
     def _requested(self, request: Request, outcome: Outcome, now: float) -> None:
         """The BYE of a lost fork concerns nobody, but a proxy may want credentials for it too."""
@@ -236,14 +237,16 @@ class UacCall(Call):
 
     def _report_answered(self, cause: Cause, _now: float) -> None:
         if isinstance(cause, Heard):
-            self.leg.emit(CallAnswered(self.leg.name, cause.response.body))
+            passed = self._layer.config.pass_headers.of(cause.response)
+            self.leg.emit(CallAnswered(self.leg.name, cause.response.body, passed))
 
     def _report_refused(self, cause: Cause, _now: float) -> None:
         match cause:
             case Heard(response=response) if response.status in FOLLOWED and self._targets.refusal:
                 self.leg.emit(CallRefused(self.leg.name, 403, self._targets.refusal))
             case Heard(response=response):
-                self.leg.emit(CallRefused(self.leg.name, response.status, response.reason))
+                reasons, passed = parse_reasons(response.all("Reason")), self._layer.config.pass_headers.of(response)
+                self.leg.emit(CallRefused(self.leg.name, response.status, response.reason, reasons, passed))
             case Failed(status=status, reason=reason):
                 self.leg.emit(CallRefused(self.leg.name, status, reason))
 

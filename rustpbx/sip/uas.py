@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from rustpbx.sip.addressing import our_contact
 from rustpbx.sip.call import Action, Call, Cause, Directory
+from rustpbx.sip.cause import parse_reasons, sip_reason, with_cause
 from rustpbx.sip.dialog import Dialog
 from rustpbx.sip.encoder import header_lines
 from rustpbx.sip.events import (
@@ -18,33 +19,34 @@ from rustpbx.sip.events import (
     Ring,
     Wish,
 )
-from rustpbx.sip.headers import quote
+from rustpbx.sip.identity import identity_of
 from rustpbx.sip.layer import TransactionLayer
 from rustpbx.sip.leg import ALLOW, Leg
-from rustpbx.sip.message import Lines, Request
+from rustpbx.sip.message import Lines, NameAddr, Request
 from rustpbx.sip.tables import CallAction, CallState, CallTrigger, OfferTrigger
 from rustpbx.sip.transaction import ServerTransaction
-
-
-def reason_line(status: int, text: str) -> tuple[str, str]:
-    """A Reason header field (RFC 3326): why we refuse, in words."""
-    printable = "".join(c if c.isprintable() else " " for c in text)
-    return "Reason", f"SIP;cause={status};text={quote(printable)}"
+from rustpbx.sip.uri import Uri
 
 
 class UasCall(Call):
-    """A call that a peer placed; its leg is named by the dialog's id."""
+    """A call that a peer placed; its leg is named by the dialog's id. `contact` is ours where `local_host` is not."""
 
     def __init__(
-        self, transaction: ServerTransaction, local_host: str, layer: TransactionLayer, directory: Directory
+        self,
+        transaction: ServerTransaction,
+        local_host: str,
+        layer: TransactionLayer,
+        directory: Directory,
+        contact: Uri | None = None,
     ) -> None:
         request, source = transaction.request, transaction.source
         self._tag = layer.new_id()
         dialog = Dialog.of_request(request, self._tag, source)
         scheme = "sips" if request.uri.scheme == "sips" else "sip"  # 12.1.1
         user = request.uri.user or request.to.uri.user
-        contact = our_contact(local_host, user, source.transport, layer.config.port_of, scheme)
-        leg = Leg(name=dialog.name, layer=layer, local_host=local_host, contact=contact, dialog=dialog)
+        ours = our_contact(local_host, user, source.transport, layer.config.port_of, scheme)
+        ours = NameAddr(contact) if contact is not None else ours
+        leg = Leg(name=dialog.name, layer=layer, local_host=local_host, contact=ours, dialog=dialog)
         super().__init__(leg, directory)
         self._transaction = transaction
         transaction.serves(leg.name)
@@ -109,11 +111,11 @@ class UasCall(Call):
 
     def _send_refusal(self, cause: Cause, now: float) -> None:
         if isinstance(cause, Refuse):
-            reason: Lines = () if cause.reason is None else (reason_line(cause.status, cause.reason),)
-            self._final(cause.status, now, (*reason, *cause.headers))
+            reason: Lines = () if cause.reason is None else (sip_reason(cause.status, cause.reason),)
+            self._final(cause.status, now, (*reason, *with_cause(cause.headers, cause.cause)))
 
     def _send_decline(self, cause: Cause, now: float) -> None:
-        self._final(603, now, cause.headers if isinstance(cause, HangUp) else ())
+        self._final(603, now, self._bye_lines if isinstance(cause, HangUp) else ())
 
     def _send_unavailable(self, _cause: Cause, now: float) -> None:
         self._final(480, now)
@@ -135,6 +137,8 @@ class UasCall(Call):
                 offer=request.body,
                 source=self._transaction.source.address,
                 local_host=self.leg.local_host,
+                identity=identity_of(request),
+                passed=self._layer.config.pass_headers.of(request),
             )
         )
 
@@ -142,5 +146,7 @@ class UasCall(Call):
         self.offers.step(OfferTrigger.ESTABLISHED, None, now)
         self.leg.emit(CallConfirmed(self.leg.name, cause.body if isinstance(cause, Request) else b""))
 
-    def _report_cancelled(self, _cause: Cause, _now: float) -> None:
-        self.leg.emit(CallCancelled(self.leg.name))
+    def _report_cancelled(self, cause: Cause, _now: float) -> None:
+        if isinstance(cause, Request):
+            reasons, passed = parse_reasons(cause.all("Reason")), self._layer.config.pass_headers.of(cause)
+            self.leg.emit(CallCancelled(self.leg.name, reasons, passed))

@@ -9,6 +9,7 @@ import attrs
 import pytest
 
 from rustpbx.errors import LocalError
+from rustpbx.sip.cause import Reasons
 from rustpbx.sip.endpoint import Endpoint, EndpointConfig
 from rustpbx.sip.events import (
     AcceptOffer,
@@ -115,7 +116,7 @@ def test_a_whole_call() -> None:
     assert pair.alice.facts == [CallProgress(LEG, 180, "Ringing", b""), CallAnswered(LEG, ANSWER)]
     assert pair.bob.facts[1:] == [
         CallConfirmed(incoming.leg, b""),
-        ByeReceived(incoming.leg, 'SIP;cause=200;text="done"'),
+        ByeReceived(incoming.leg, Reasons(sip=200, sip_text="done")),
     ]
     pair.advance(33)
     for side in (pair.alice, pair.bob):
@@ -549,6 +550,7 @@ def test_refused_by_a_phone_of_ours() -> None:
     pair.settle()
     pair.wish(pair.bob, Refuse(pair.bob.facts[0].leg, 486, "in a meeting"))
     pair.settle()
-    assert pair.alice.facts == [CallRefused(LEG, 486, "Busy Here")]
+    told = Reasons(sip=486, sip_text="in a meeting")
+    assert pair.alice.facts == [CallRefused(LEG, 486, "Busy Here", told)]
     pair.advance(33)
     assert [side.endpoint.counters["transactions_running"] for side in (pair.alice, pair.bob)] == [0, 0]

@@ -6,6 +6,7 @@ import attrs
 import pytest
 
 from rustpbx.errors import LocalError
+from rustpbx.sip.cause import Reasons
 from rustpbx.sip.endpoint import EndpointConfig
 from rustpbx.sip.events import (
     AcceptOffer,
@@ -206,7 +207,7 @@ def test_bye_before_the_ack_ends_the_call_and_the_resending() -> None:
     bye = in_dialog(lone, "BYE", 2, lines=(("Reason", "Q.850;cause=16"),))
     assert titles(lone.send(bye)) == ["200 BYE"]
     assert lone.send(in_dialog(lone, "ACK", 1)) == []
-    assert (lone.wait(40), lone.facts[1:]) == ([], [ByeReceived(lone.leg, "Q.850;cause=16")])
+    assert (lone.wait(40), lone.facts[1:]) == ([], [ByeReceived(lone.leg, Reasons(q850=16))])
 
 
 @pytest.mark.parametrize("acked", [True, False])
