@@ -387,6 +387,32 @@ class _Body(httpx.AsyncByteStream):
         await self._response.aclose()
 
 
+@attrs.frozen
+class _Sent:
+    """A request's body, for httpcore to iterate.
+
+    httpx's own is an async generator: cancelled half-way, it is left to the garbage collector, which Trio tells of.
+    """
+
+    body: bytes
+
+    def __aiter__(self) -> _Pieces:
+        return _Pieces([self.body] if self.body else [])
+
+
+@attrs.define
+class _Pieces:
+    left: list[bytes]
+
+    def __aiter__(self) -> _Pieces:
+        return self
+
+    async def __anext__(self) -> bytes:
+        if not self.left:
+            raise StopAsyncIteration
+        return self.left.pop()
+
+
 @cache
 def _public_authorities() -> ssl.SSLContext:
     """The certificates that httpx trusts, read once in a process."""
@@ -409,8 +435,7 @@ class _PoolTransport(httpx.AsyncBaseTransport):
         return await self._send(request, float("inf"))
 
     async def _send(self, request: httpx.Request, limit: float) -> httpx.Response:
-        if not isinstance(request.stream, httpx.AsyncByteStream):
-            raise TypeError("an async client needs an async request body")
+        body = _Sent(await request.aread())
         url = httpcore.URL(
             scheme=request.url.raw_scheme,
             host=request.url.raw_host,
@@ -421,7 +446,7 @@ class _PoolTransport(httpx.AsyncBaseTransport):
             method=request.method,
             url=url,
             headers=request.headers.raw,
-            content=request.stream,
+            content=body,
             extensions=request.extensions,
         )
         with _httpx_errors():
