@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable, Mapping
 from functools import partial
 
+from bench import messages
 from bench.judge import COMPARED, LARGE, MIDDLE, SMALL, Results, quickest
 from bench.load import NoCompilerError
 from bench.report import write
@@ -69,6 +70,7 @@ def everything(runs: int, seconds: float, sizes: tuple[int, ...]) -> Results:
         embedded=_signalling(runs, "rate", SETUP_RATE, seconds, websocket=False),
         websocket=_signalling(runs, "rate", SETUP_RATE, seconds, websocket=True),
         busy=_signalling(runs, "busy", BUSY_CALLS, seconds, websocket=False),
+        messages=messages.measure(runs),
     )
 
 
@@ -82,6 +84,7 @@ def quick() -> None:
         print(measure(20, 1.0, f"bench.{module}_server"))
     print(dial("rate", 10, 1.0, websocket=False))
     print(dial("busy", 5, 1.0, websocket=True))
+    print(messages.measure(1))
 
 
 def show(results: Results) -> bool:
@@ -90,7 +93,8 @@ def show(results: Results) -> bool:
     print(f"memory: {results.memory:.0f} KB for each further call")
     print(f"agent in the process: {results.embedded}")
     print(f"agent by webhook and WebSocket: {results.websocket}")
-    print(f"{BUSY_CALLS} calls at once: {results.busy}\n")
+    print(f"{BUSY_CALLS} calls at once: {results.busy}")
+    print(f"{results.messages}\n")
     verdicts = results.verdicts()
     for verdict in verdicts:
         print(verdict)

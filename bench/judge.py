@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import attrs
 
+from bench.messages import Messages
 from bench.run import Run
 from bench.signalling import Signalling
 
@@ -47,6 +48,7 @@ class Results:
     embedded: Signalling
     websocket: Signalling
     busy: Signalling
+    messages: Messages
 
     def best(self, calls: int) -> Run | None:
         """The cheapest run of so many calls that did its work: a server that sends less is cheap, not good."""

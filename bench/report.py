@@ -49,6 +49,7 @@ def section(results: Results) -> str:
         f"- agent in the server's process: {results.embedded}",
         f"- agent behind webhook and WebSocket, in another process: {results.websocket}",
         f"- as many calls as go, 20 up at once: {results.busy}",
+        f"- SIP: {results.messages}",
         "",
         *(f"- {verdict}" for verdict in results.verdicts()),
         "",

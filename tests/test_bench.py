@@ -12,6 +12,7 @@ import pytest
 
 from bench.__main__ import VoidError, collect
 from bench.judge import COMPARED, LARGE, MIDDLE, SMALL, Results, quickest
+from bench.messages import Messages
 from bench.report import section
 from bench.run import Run, delays
 from bench.signalling import Signalling
@@ -63,6 +64,7 @@ def results(further: float = 0.10, *, naive: float = 100.0, **large: float) -> R
         embedded=SIGNALLING,
         websocket=SIGNALLING,
         busy=SIGNALLING,
+        messages=Messages(parse=70.0, encode=20.0, sippy_parse=60.0, sippy_encode=40.0),
     )
 
 
