@@ -9,6 +9,12 @@ import attrs
 Buffer = bytes | bytearray | memoryview
 """Received bytes; a row of a receive array may be given as a memoryview."""
 
+VERSION = 2
+"""In the two highest bits of RTP and RTCP."""
+
+FIRST_RTCP, LAST_RTCP = 192, 223
+"""What the second byte of RTCP is, and of RTP never (RFC 5761 section 4)."""
+
 HEADER = struct.Struct("!BBHII")
 """First byte (version, padding, extension, CSRC count), second byte (marker, payload type), sequence, time, SSRC."""
 
@@ -37,7 +43,7 @@ class RtpPacket:
 
 def is_rtcp(data: Buffer) -> bool:
     """Tell RTCP from RTP on a muxed port by the second byte (RFC 5761 section 4)."""
-    return len(data) > 1 and 192 <= data[1] <= 223
+    return len(data) > 1 and FIRST_RTCP <= data[1] <= LAST_RTCP
 
 
 def payload_span(data: Buffer) -> tuple[int, int] | None:
@@ -47,7 +53,7 @@ def payload_span(data: Buffer) -> tuple[int, int] | None:
     1 that fits. A packet whose first byte is 0x80 has span (12, len).
     """
     size = len(data)
-    if size < 12 or data[0] >> 6 != 2:
+    if size < 12 or data[0] >> 6 != VERSION:
         return None
     first = data[0]
     start = 12 + 4 * (first & 0x0F)

@@ -6,7 +6,8 @@ copy each packet three times; its binding is called directly, which halves the c
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import struct
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -37,6 +38,8 @@ Pointer = Any
 """Where a packet begins: an opaque pointer of the binding."""
 
 _OK = lib.srtp_err_status_ok
+_protect, _unprotect = lib.srtp_protect, lib.srtp_unprotect
+_SSRC: Callable[[Buffer, int], tuple[int]] = struct.Struct("!I").unpack_from
 _REPLAYS = frozenset({9, 10})  # srtp_err_status_replay_fail, srtp_err_status_replay_old
 
 _PROFILES = {
@@ -116,15 +119,34 @@ class Sealer(_Context):
         A sequence number is sealed once: the same again, or an older one, is refused.
         """
         self._size[0] = size
-        return bool(lib.srtp_protect(self._session, packet, self._size) == _OK)
+        return bool(_protect(self._session, packet, self._size) == _OK)
+
+    def job(self, packet: Pointer, size: int) -> Job:
+        """The same for `seal_all`, as often as wanted."""
+        cell = ffi.new("int *")
+        return (self, self._session, packet, cell, size)
 
     def sealed(self, data: Buffer) -> bytes | None:
         """The same for whoever has no such place: RTP as SRTP; None if it cannot be sealed."""
-        return self._copied(lib.srtp_protect, data)
+        return self._copied(_protect, data)
 
     def seal_report(self, data: Buffer) -> bytes | None:
         """RTCP as SRTCP; None if it cannot be sealed."""
         return self._copied(lib.srtp_protect_rtcp, data)
+
+
+Job = tuple[Sealer, Any, Pointer, Any, int]
+"""A packet to be sealed where it lies: by whom (so that it lives as long), and how."""
+
+
+def seal_all(jobs: Iterable[Job]) -> list[int]:
+    """Seal packets as `Sealer.seal` does; the indices of those that cannot be."""
+    refused = []
+    for index, (_, session, packet, cell, size) in enumerate(jobs):
+        cell[0] = size
+        if _protect(session, packet, cell):
+            refused.append(index)
+    return refused
 
 
 class Opener(_Context):
@@ -133,8 +155,10 @@ class Opener(_Context):
     def __init__(self, key: SrtpKey) -> None:
         """Raises `MediaError` if this machine's libsrtp does not have the suite."""
         super().__init__(key, lib.ssrc_any_inbound)
-        self._sources: set[bytes] = set()
-        self._least = 12 + overhead(key.suite)
+        self._sources: set[tuple[int]] = set()
+        self._latest: tuple[int] | None = None
+        self._tag = overhead(key.suite)
+        self._least = 12 + self._tag
 
     def open(self, packet: Pointer, data: Buffer) -> int:
         """Open the SRTP packet `data`, which begins at `packet`, where it lies: its size as RTP, or why not.
@@ -144,37 +168,43 @@ class Opener(_Context):
         size = len(data)
         if size < self._least:
             return REJECTED
-        source = bytes(data[8:12])
-        if not self._may_come(source):
+        source = _SSRC(data, 8)
+        if source != self._latest and not self._may_come(source):
             return REJECTED
         self._size[0] = size
-        status = lib.srtp_unprotect(self._session, packet, self._size)
+        status = _unprotect(self._session, packet, self._size)
         if status != _OK:
             return REPLAYED if status in _REPLAYS else REJECTED
-        self._sources.add(source)
-        return int(self._size[0])
+        if source != self._latest:
+            self._came(source)
+        return size - self._tag
 
     def opened(self, data: Buffer) -> bytes | None:
         """The same for whoever has no such place: SRTP as RTP; None if it is not the peer's, or was seen before."""
-        if len(data) < self._least or not self._may_come(bytes(data[8:12])):
+        if len(data) < self._least or not self._may_come(_SSRC(data, 8)):
             return None
-        packet = self._copied(lib.srtp_unprotect, data)
+        packet = self._copied(_unprotect, data)
         if packet is not None:
-            self._sources.add(bytes(data[8:12]))
+            self._came(_SSRC(data, 8))
         return packet
 
     def open_report(self, data: Buffer) -> bytes | None:
         """SRTCP as RTCP; None if it is not the peer's, or was seen before."""
-        if len(data) < 8 + 4 + 10 or not self._may_come(bytes(data[4:8])):
+        if len(data) < 8 + 4 + 10 or not self._may_come(_SSRC(data, 4)):
             return None
         report = self._copied(lib.srtp_unprotect_rtcp, data)
         if report is not None:
-            self._sources.add(bytes(data[4:8]))
+            self._sources.add(_SSRC(data, 4))
         return report
 
-    def _may_come(self, source: bytes) -> bool:
+    def _may_come(self, source: tuple[int]) -> bool:
         """Whether there is room for this SSRC."""
         return source in self._sources or len(self._sources) < MOST_SOURCES
+
+    def _came(self, source: tuple[int]) -> None:
+        """A packet of this SSRC was opened."""
+        self._sources.add(source)
+        self._latest = source
 
 
 def _policy(key: SrtpKey, ssrc_type: int) -> tuple[Any, Any]:

@@ -28,7 +28,7 @@ sip_port={sip}
 sip_tcp_port=0
 sip_tls_port=0
 bind_address={host}
-[net]
+{more}[net]
 firewall_policy=0
 [rtp]
 audio_rtp_port={rtp}
@@ -60,10 +60,13 @@ class Linphone:
 
 
 @asynccontextmanager
-async def open_linphone(tmp_path: Path, says: Pcm = NO_SOUND) -> AsyncIterator[Linphone]:
-    """A phone, ready for calls, that says `says` (8 kHz) 0.3 s into each call; its process ends with the block."""
+async def open_linphone(tmp_path: Path, says: Pcm = NO_SOUND, sip_config: str = "") -> AsyncIterator[Linphone]:
+    """A phone, ready for calls, that says `says` (8 kHz) 0.3 s into each call; its process ends with the block.
+
+    `sip_config` are further lines of the [sip] section of its configuration.
+    """
     folder = tmp_path / "linphone"
-    sip = _set_up(folder, says)
+    sip = _set_up(folder, says, sip_config)
     command = ["linphonec", "-c", str(folder / "rc"), "-d", "6"]
     environment = {**os.environ, "HOME": str(folder), "TERM": "dumb"}
     keys, terminal = os.openpty()  # it reads its input by itself only from a terminal
@@ -81,9 +84,9 @@ async def open_linphone(tmp_path: Path, says: Pcm = NO_SOUND) -> AsyncIterator[L
             os.close(terminal)
 
 
-def _set_up(folder: Path, says: Pcm) -> int:
+def _set_up(folder: Path, says: Pcm, more: str) -> int:
     (folder / ".local/share/linphone").mkdir(parents=True)  # without its database it never goes on the net
     sip, rtp = free_port(socket.SOCK_DGRAM), free_port(socket.SOCK_DGRAM) // 2 * 2
-    (folder / "rc").write_text(CONFIG.format(host=LOOPBACK, sip=sip, rtp=rtp))
+    (folder / "rc").write_text(CONFIG.format(host=LOOPBACK, sip=sip, rtp=rtp, more=more))
     write_wav(folder / "says.wav", np.concatenate([BREATH, says, np.zeros(60 * RATE, np.int16)]))
     return sip

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rustpbx.errors import LocalError
+from rustpbx.media.dtmf import DigitReceiver
 from rustpbx.media.events import Direction, MediaFormat, Pcm, SrtpKey, SrtpKeys, SrtpSuite
 from rustpbx.media.plane.latch import ENOUGH
 from rustpbx.media.plane.leg import Leg
@@ -101,6 +102,22 @@ async def test_both_sides_hear_each_other(suite: SrtpSuite, legs: int) -> None:
     assert rig.plane.counters == {}
 
 
+@SUITES
+async def test_keys_are_sealed_too(suite: SrtpSuite) -> None:
+    """Telephone-events in the sequence of the audio: each packet is opened by the phone, and none is missing."""
+    rig = Rig()
+    port = rig.open(media=secure(keys(suite)))
+    rig.tick(3)
+    rig.plane.press("a", "5", duration=100, gap=40, inband=False)
+    rig.tick(20)
+    packets = Phone(rig, keys(suite)).opened(port)
+    assert {packet.payload_type for packet in packets} == {0, 101}
+    assert [packet.sequence - packets[0].sequence for packet in packets] == list(range(23))
+    digits = DigitReceiver()
+    told = [digits.receive(packet.ssrc, packet.timestamp, packet.payload) for packet in packets if packet.payload_type]
+    assert [digit for digit in told if digit] == ["5"]
+
+
 @pytest.mark.parametrize("ptime", [20, 40, 60])
 async def test_the_peers_packet_time_is_kept(ptime: int) -> None:
     """Longer packets are sealed whole, frame after frame."""
@@ -141,15 +158,15 @@ async def test_plain_forged_and_replayed_packets_are_dropped_and_counted() -> No
     tap, plain = rig.plane.tap("a"), Stream(ssrc=phone.stream.ssrc)
     for at in range(0, NARROW.size, 160):
         good = phone.packet(NARROW[at : at + 160])
-        for data in (plain.packet(), forger.packet(), good, good, good[:-1], good[:20], b"\x80"):
+        for data in (plain.packet(), forger.packet(), good, good, good[:-1], good[:20], b"\x80", b"\0\1stun", b""):
             rig.ports.arrive(port, data)
         rig.tick()
     assert off(heard(tap), WIDE) < 300
     # A number that was heard before is a replay, whether or not the rest of the packet is what was sealed.
-    assert rig.plane.counters == {"srtp_rejected": 400, "srtp_replayed": 200}
+    assert rig.plane.counters == {"srtp_rejected": 400, "srtp_replayed": 200, "rtp_malformed": 200}
     assert rig.told() == []
     stats = rig.plane.close_leg("a")
-    assert (stats.packets_received, stats.packets_dropped) == (100, 600)
+    assert (stats.packets_received, stats.packets_dropped) == (100, 800)
 
 
 async def test_only_a_sealed_stream_teaches_the_latch() -> None:

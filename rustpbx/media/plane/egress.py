@@ -16,7 +16,7 @@ from rustpbx.media.plane.leg import Leg
 from rustpbx.media.plane.port import Parcel, Ports
 from rustpbx.media.plane.stages import FRAME, HEADER, Bytes, Flags, Slots
 from rustpbx.media.rtp import RtpPacket, build_rtp
-from rustpbx.media.srtp import Pointer, Sealer, overhead, pointers
+from rustpbx.media.srtp import Job, overhead, pointers, seal_all
 
 LOW = 4
 """Frames in a playout ring below which it is filled up from the spool. Looked at in each tick, so that one would do."""
@@ -24,11 +24,12 @@ LOW = 4
 
 @attrs.frozen
 class _Plan:
-    """What a tick sends, and which of it has to be sealed: by whom, from where on, how many bytes."""
+    """What a tick sends, and which of it has to be sealed before: `sealed` are the indices of `jobs` in `parcels`."""
 
     slots: bytes = b""
     parcels: list[Parcel] = attrs.field(factory=list)
-    seals: tuple[tuple[int, Sealer, Pointer, int], ...] = ()
+    jobs: list[Job] = attrs.field(factory=list)
+    sealed: list[int] = attrs.field(factory=list)
 
 
 class Egress:
@@ -127,9 +128,10 @@ class Egress:
         """What to send where: nearly always the same as in the tick before."""
         key = slots.tobytes()
         if key != self._planned.slots:
+            parcels = [self._parcels[slot] for slot in slots.tolist()]
             sealers = [(at, slot, self._legs[slot].sealer) for at, slot in enumerate(slots.tolist())]
-            seals = [(at, sealer, self._places[slot], self._size(slot)) for at, slot, sealer in sealers if sealer]
-            self._planned = _Plan(key, [self._parcels[slot] for slot in slots.tolist()], tuple(seals))
+            jobs = [sealer.job(self._places[slot], self._size(slot)) for _, slot, sealer in sealers if sealer]
+            self._planned = _Plan(key, parcels, jobs, [at for at, _, sealer in sealers if sealer])
         return self._planned
 
     def _encoded(self, slots: Slots, playing: Flags) -> Bytes:
@@ -212,8 +214,8 @@ class Egress:
             rtp_time=bank.stamp[slots],
             ssrc=bank.ssrc_out[slots],
         )
-        unsealed = [at for at, sealer, place, size in plan.seals if not sealer.seal(place, size)]
-        refused = self._send_sealed(plan.parcels, unsealed) if unsealed else self._ports.send_all(plan.parcels)
+        unsealed = seal_all(plan.jobs)
+        refused = self._send_sealed(plan, unsealed) if unsealed else self._ports.send_all(plan.parcels)
         frames = bank.frames[slots]
         self.frames_due += int(frames.sum())
         bank.phase[slots] = 0
@@ -230,12 +232,13 @@ class Egress:
         bank.played[slots] += bank.unsent[slots]
         bank.unsent[slots] = 0
 
-    def _send_sealed(self, parcels: list[Parcel], unsealed: list[int]) -> list[int]:
-        """Send all but those that could not be sealed, which must not leave as they are; what was not sent."""
-        self._counters["srtp_not_sealed"] += len(unsealed)
-        sealed = sorted(set(range(len(parcels))) - set(unsealed))
-        refused = self._ports.send_all([parcels[at] for at in sealed])
-        return sorted([*unsealed, *(sealed[at] for at in refused)])
+    def _send_sealed(self, plan: _Plan, refused: list[int]) -> list[int]:
+        """Send all but the jobs that could not be sealed, which must not leave as they are; what was not sent."""
+        self._counters["srtp_not_sealed"] += len(refused)
+        unsealed = {plan.sealed[job] for job in refused}
+        left = [at for at in range(len(plan.parcels)) if at not in unsealed]
+        unsent = self._ports.send_all([plan.parcels[at] for at in left])
+        return sorted([*unsealed, *(left[at] for at in unsent)])
 
     def _tend(self, slots: Slots) -> None:
         """Fill up low rings, and tell sources whose last frame has gone."""

@@ -21,7 +21,7 @@ from rustpbx.media.plane.early import Early
 from rustpbx.media.plane.leg import Leg, Newcomer
 from rustpbx.media.plane.port import Datagram, Ports
 from rustpbx.media.plane.stages import FRAME, HEADER, Flags, Slots
-from rustpbx.media.rtp import RtpPacket, is_rtcp, parse_rtp
+from rustpbx.media.rtp import FIRST_RTCP, LAST_RTCP, VERSION, RtpPacket, is_rtcp, parse_rtp
 from rustpbx.media.seq import extend
 from rustpbx.media.srtp import REPLAYED, pointers
 
@@ -132,20 +132,21 @@ class Ingress:
     def _open(self, leg: Leg, datagram: Datagram, now: float, epoch: float) -> int:
         """Open what came to a leg with SRTP, if it can be the peer's; its size as RTP, 0 if it is none to be judged."""
         _, row, size, source = datagram
-        data, latch = self._views[row][:size], leg.latch
-        assert leg.opener is not None  # noqa: S101 - asked by the caller
-        assert latch is not None  # noqa: S101 - keys and peer are agreed on together
-        if is_rtcp(data):
+        data, latch, opener = self._views[row][:size], leg.latch, leg.opener
+        if latch is None or opener is None:  # keys and peer are agreed on together, and asked for by the caller
+            return 0
+        if size > 1 and FIRST_RTCP <= data[1] <= LAST_RTCP:
             self._report(leg, data, source, epoch)
             return 0
-        if source != leg.believed and not latch.may_learn(source, now):
+        believed = source == leg.believed
+        if not believed and not latch.may_learn(source, now):
             leg.drop("rtp_stranger")
             return 0
-        opened = leg.opener.open(self._places[row], data)
+        opened = opener.open(self._places[row], data)
         if opened < 0:
-            leg.drop("srtp_replayed" if opened == REPLAYED else "srtp_rejected")
+            leg.drop(_why_not(data, opened))
             return 0
-        return opened if source == leg.believed or self._admit(leg, data[:opened], source, now) else 0
+        return opened if believed or self._admit(leg, data[:opened], source, now) else 0
 
     def _take(self, taken: list[Taken], now: float, epoch: float) -> None:
         """Judge and place packets, those of one leg in their order and not more than `ROUNDS` of it."""
@@ -176,7 +177,7 @@ class Ingress:
             return
         opened = data if leg.opener is None else leg.opener.open_report(data)
         if opened is None:
-            leg.drop("srtcp_rejected")
+            leg.drop("srtcp_rejected" if data and data[0] >> 6 == VERSION else "rtcp_malformed")
         elif not leg.reporter.receive(opened, epoch):
             leg.drop("rtcp_malformed")
 
@@ -376,3 +377,10 @@ class Ingress:
             bank.ring[slot, index, offset : offset + size] = np.frombuffer(payload, np.uint8, size, at)
             bank.lead[slot] = max(int(bank.lead[slot]), frame + 1)
             at += size
+
+
+def _why_not(data: memoryview, opened: int) -> str:
+    """What a packet that was not opened is counted as. STUN, say, is no sign of a key that does not fit."""
+    if not data or data[0] >> 6 != VERSION:
+        return "rtp_malformed"
+    return "srtp_replayed" if opened == REPLAYED else "srtp_rejected"
