@@ -7,18 +7,16 @@ whatever was held, is `check_all`.
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 
 import attrs
 
-from rustpbx.core import Address
 from rustpbx.sip.events import AcceptOffer, CallLost, Fact, HangUp, OfferReceived, Wish
-from rustpbx.sip.message import Request, Response
 from rustpbx.sip.tables import CallState, OfferState
 from tests.kit.fork import EDGE, Fork
 from tests.kit.hostile_calls import CAROL, Book, User
 from tests.kit.peers_sip import ALICE, ANSWER, BOB, LEG, Packet, invite_wish
+from tests.kit.wire_rules import check_requests, check_responses
 
 HOP = 0.01
 """Seconds that a datagram takes."""
@@ -200,43 +198,10 @@ class Play:
         for user in self.users:
             user.check(self.now)
             assert user.left() == [0] * 8, user.left()
-        self._check_responses()
-        self._check_sequence()
-
-    def _check_responses(self) -> None:
-        """One final status a transaction (RFC 3261 17.2.1, 17.2.2), and nothing provisional after it."""
-        finals: dict[tuple[Address, str | None, str], set[int]] = defaultdict(set)
-        for packet in self.sent:
-            message = packet.message
-            if not isinstance(message, Response) or packet.source not in {ALICE, BOB, CAROL}:
-                continue
-            key = packet.source, message.via.branch, message.cseq.method
-            if message.status < 200:
-                assert not finals[key], packet
-            else:
-                finals[key].add(message.status)
-                assert len(finals[key]) == 1, (packet, finals[key])
-
-    def _check_sequence(self) -> None:
-        """Each side's own requests in a dialog count up by one (12.2.1.1); ACK and CANCEL have the INVITE's number."""
-        last: dict[tuple[Address, str | None], int] = {}
-        invites: dict[tuple[Address, str | None], set[int]] = defaultdict(set)
-        seen: set[str | None] = set()
-        for packet in self.sent:
-            message = packet.message
-            if not isinstance(message, Request) or packet.source not in {ALICE, BOB, CAROL}:
-                continue
-            key = packet.source, None if message.method == "INVITE" and message.to.tag is None else message.to.tag
-            if message.method == "INVITE":
-                invites[packet.source, None].add(message.cseq.number)
-            if message.method in {"ACK", "CANCEL"}:
-                assert message.cseq.number in invites[packet.source, None], packet
-            elif message.via.branch not in seen:
-                first = last.get((packet.source, None), 0)
-                assert message.cseq.number > last.get(key, 0), packet
-                assert message.cseq.number > (0 if key[1] is None else first) or packet.source != ALICE, packet
-                last[key] = message.cseq.number
-            seen.add(message.via.branch)
+        for user in self.users:
+            sent = [packet.message for packet in self.sent if packet.source == user.address]
+            check_responses(sent)
+            check_requests(sent)
 
 
 def performances(script: Script) -> Iterator[Held | None]:

@@ -35,14 +35,17 @@ from rustpbx.testing.agent import OPTION, Agent
 from rustpbx.testing.house import AGENT, PHONE, SERVER, House, Plan, server_config
 from rustpbx.testing.ladder import ladder
 from rustpbx.testing.phone import PhoneCall
+from rustpbx.testing.registrar import Registrar
 from rustpbx.testing.run import run_virtual
 from rustpbx.testing.speech import ScriptedSpeech, ScriptedSynthesizer, Trouble, dies, refuses, stalls
 from rustpbx.testing.voice import spoken
 from rustpbx.testing.wire import Link
 from tests.kit.doomed import doomed_call
 from tests.kit.logbook import kept_log
+from tests.kit.soak_account import PBX, add_account, check_account
 from tests.kit.sweeps import GONE, Side, check_house, check_order, connected, new_agent
 from tests.kit.sweeps import Direction as Way
+from tests.kit.wire_rules import check_wire
 
 REAL_LIMIT = 300.0
 """Seconds of real time for one call, which takes a tenth of one."""
@@ -111,6 +114,7 @@ class Scene:
     agents: list[Agent] = attrs.field(factory=list)
     vanished: list[Agent] = attrs.field(factory=list)
     calls: list[PhoneCall] = attrs.field(factory=list)
+    registrar: Registrar | None = None
     forged: bool = False
 
     async def play(self) -> None:
@@ -139,7 +143,11 @@ class Scene:
 
     async def _phone_dials(self) -> PhoneCall:
         codecs = self.rng.choice([(Codec.PCMU, Codec.PCMA), (Codec.PCMA,), (Codec.PCMU,)])
-        call = await self.house.phone.dial(self.house.uri, codecs=codecs)
+        uri = self.house.uri
+        if self.registrar is not None and self.rng.random() < 0.5:
+            await trio.sleep(2.0)  # time to register, if that is possible at all
+            uri = f"sip:1001@{PBX}:5060"
+        call = await self.house.phone.dial(uri, codecs=codecs)
         self.calls.append(call)
         return call
 
@@ -355,11 +363,15 @@ COMMANDS = (
 
 async def _soak(seed: int) -> House:
     rng = random.Random(f"soak {seed}")
+    plan = make_plan(seed, rng)
+    registrar = add_account(plan, random.Random(f"account {seed}"))
     with kept_log(logging.ERROR) as errors:
-        async with House(make_plan(seed, rng)).open() as house:
+        async with House(plan).open() as house, trio.open_nursery() as street:
             STAGE.house = house
+            if registrar is not None:
+                await street.start(registrar.serve, house.wire.host(PBX), (PBX, 5060))
             async with trio.open_nursery() as staff:
-                scene = Scene(house, rng, staff)
+                scene = Scene(house, rng, staff, registrar=registrar)
                 await scene.play()
                 staff.cancel_scope.cancel()
             for agent in scene.agents:
@@ -369,7 +381,11 @@ async def _soak(seed: int) -> House:
             assert not still_up, still_up
             if scene.forged:
                 await trio.sleep(UNCLAIMED)
+            if registrar is not None:
+                await check_account(house, registrar, forged=scene.forged)
+                street.cancel_scope.cancel()
             await check_house(house)
+            check_wire(house, forged=scene.forged)
     assert not errors.records, "\n".join(errors.lines())
     return house
 
