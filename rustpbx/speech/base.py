@@ -52,6 +52,7 @@ class Utterance(Voice):
     text: str
 
 
+@runtime_checkable
 class Recognizer(Protocol):
     """Speech to text for one call."""
 
@@ -62,6 +63,7 @@ class Recognizer(Protocol):
         ...
 
 
+@runtime_checkable
 class Synthesizer(Protocol):
     """Text to speech for one call."""
 

@@ -11,7 +11,10 @@ import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import cache
 from importlib import import_module
+from importlib.metadata import EntryPoint, entry_points
+from types import ModuleType
 from typing import TypeVar
 
 import attrs
@@ -98,6 +101,9 @@ class SpeechServices:
         return way
 
 
+ENTRY_POINTS = "rustpbx.speech"
+"""The group of entry points by which installed packages bring services: modules like those of `BUILT_IN`."""
+
 RecognizerFactory = Callable[[RecognizerOptions, SpeechServices], Recognizer]
 SynthesizerFactory = Callable[[SynthesizerOptions, SpeechServices], Synthesizer]
 FactoryT = TypeVar("FactoryT")
@@ -117,8 +123,8 @@ def register_synthesizer(provider: str, factory: SynthesizerFactory) -> None:
 
 
 def known_providers() -> tuple[str, ...]:
-    """Every name that is registered or built in; sorted."""
-    return tuple(sorted({*_recognizers, *_synthesizers, *BUILT_IN}))
+    """Every name that is registered, built in, or brought by an installed package; sorted."""
+    return tuple(sorted({*_recognizers, *_synthesizers, *BUILT_IN, *_installed()}))
 
 
 def unregister(provider: str) -> None:
@@ -174,13 +180,32 @@ def _find(factories: Mapping[str, FactoryT], provider: str | None, kind: str) ->
     name = provider or LOCAL
     if name in factories:
         return factories[name]
-    known = ", ".join(sorted({*factories, *BUILT_IN}))
-    if name not in BUILT_IN:
+    if name in BUILT_IN:
+        module = import_module(BUILT_IN[name])
+    elif name in _installed():
+        module = _load(_installed()[name])
+    else:
+        known = ", ".join(sorted({*factories, *BUILT_IN, *_installed()}))
         raise SpeechError(f"provider {name!r} is unknown; available: {known}")
-    factory: FactoryT | None = getattr(import_module(BUILT_IN[name]), kind, None)
+    factory: FactoryT | None = getattr(module, kind, None)
     if factory is None:
         raise SpeechError(f"provider {name!r} has no {kind}")
     return factory
+
+
+@cache
+def _installed() -> Mapping[str, EntryPoint]:
+    """The services of installed packages, by name; looked for once."""
+    return {point.name: point for point in entry_points(group=ENTRY_POINTS)}
+
+
+def _load(point: EntryPoint) -> ModuleType:
+    """Another package's module. Raises `SpeechError` if it cannot be loaded."""
+    try:
+        module: ModuleType = point.load()
+    except Exception as error:
+        raise SpeechError(f"provider {point.name!r} cannot be loaded: {type(error).__name__}: {error}") from error
+    return module
 
 
 def _local_recognizer(options: RecognizerOptions, services: SpeechServices) -> Recognizer:
