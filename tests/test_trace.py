@@ -68,6 +68,7 @@ def test_a_call_begins_with_the_message_that_came_just_before() -> None:
     assert traces.of("stranger", 5) is None
 
 
+@pytest.mark.rfc("3261", "7.3.3")
 def test_the_short_form_of_the_header_is_understood() -> None:
     """`i:` is Call-ID (RFC 3261 7.3.3), in any case and with spaces."""
     traces = Traces()

@@ -17,6 +17,7 @@ TITLES: Mapping[str, str] = {
     "3325": "P-Asserted-Identity",
     "3326": "The Reason Header Field",
     "3329": "Security Mechanism Agreement",
+    "3398": "ISUP to SIP Mapping",
     "3515": "The Refer Method",
     "3550": "RTP",
     "3551": "RTP Profile for Audio and Video",
@@ -51,6 +52,7 @@ TITLES: Mapping[str, str] = {
     "6188": "AES-192 and AES-256 in SRTP",
     "6337": "SIP Usage of Offer/Answer",
     "6665": "Event Notification",
+    "6432": "Q.850 Causes in Responses",
     "7118": "SIP over WebSocket",
     "7315": "P-Header Extensions for 3GPP",
     "7616": "HTTP Digest",
@@ -320,7 +322,16 @@ SECTIONS: Mapping[str, Mapping[str, str]] = {
         "9.1": "The P-Asserted-Identity Header",
         "9.2": "The P-Preferred-Identity Header",
     },
-    "3326": {"1": "Introduction", "2": "The Reason Request Header Field", "3": "Examples"},
+    "3326": {
+        "1": "Introduction",
+        "3.1": "Call Completed Elsewhere",
+        "2": "The Reason Request Header Field",
+        "3": "Examples",
+    },
+    "3398": {
+        "7.2.4.1": "Mapping of SIP Status Codes to ISUP Cause Codes",
+        "8.2.6.1": "Mapping of ISUP Cause Codes to SIP Status Codes",
+    },
     "3515": {
         "2.1": "The Refer-To Header Field",
         "2.4.1": "Forming a REFER request",
@@ -558,6 +569,7 @@ SECTIONS: Mapping[str, Mapping[str, str]] = {
         "5.4": "Behavior on Receiving SDP with c=0.0.0.0",
     },
     "6665": {"4.1.2": "Subscriber Requests and NOTIFY", "4.2.2": "Sending State Information to Subscribers"},
+    "6432": {"2": "Applicability"},
     "7118": {
         "4": "The WebSocket SIP Subprotocol",
         "4.1": "Handshake",
@@ -603,7 +615,6 @@ SECTIONS: Mapping[str, Mapping[str, str]] = {
 LACKING: Mapping[tuple[str, str], str] = {
     ("3665", "2.3"): "no: we ask no registrar for other people's bindings",
     ("3665", "3.3"): "in part: a call has one set of credentials, for one realm",
-    ("4475", "3.1.1.11"): "in part: read in full, then refused with 415; no part of a multipart body is used",
     ("5359", "2.6"): "no: no instant messages",
     ("5359", "2.10"): "no: no mixing of three parties",
     ("5359", "2.11"): "no: no mixing of three parties",

@@ -240,6 +240,8 @@ DIRECTIONS = {  # (the offer says, we are willing to) -> the answer, RFC 3264 se
 }
 
 
+@pytest.mark.rfc("3264", "6.1")
+@pytest.mark.rfc("8866", "6.7")
 @pytest.mark.parametrize(("theirs", "ours"), DIRECTIONS)
 @pytest.mark.parametrize("level", ["session", "media"])
 def test_the_direction_table(theirs: Direction, ours: Direction, level: str) -> None:
@@ -255,6 +257,8 @@ def test_media_level_direction_wins() -> None:
     assert answer(phone("a=inactive", "m=audio 4000 RTP/AVP 0", "a=sendrecv"), LOCAL)[1].direction == SENDRECV
 
 
+@pytest.mark.rfc("3264", "8.4")
+@pytest.mark.rfc("6337", "5.4")
 @pytest.mark.parametrize(
     ("attribute", "direction"),
     [("a=sendrecv", RECVONLY), ("a=sendonly", RECVONLY), ("a=recvonly", INACTIVE), ("a=inactive", INACTIVE)],

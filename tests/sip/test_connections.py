@@ -378,6 +378,7 @@ def answer_to(asked: bytes) -> bytes:
     return "\r\n".join(text).encode()
 
 
+@pytest.mark.rfc("5626", "4.4")
 async def test_a_peer_that_never_answers_pings_is_not_taken_for_dead() -> None:
     """Pongs are negotiated for accounts only (RFC 5626 4.4): without a first one, silence means nothing."""
     async with open_wire(seed=3) as wire, trio.open_nursery() as nursery:

@@ -196,6 +196,7 @@ def test_a_503_behind_a_trying_goes_on_and_behind_a_ringing_does_not(status: int
     assert (caller.facts, caller.story[-1]) == (facts, then)
 
 
+@pytest.mark.rfc("3261", "9.1")
 def test_cancel_goes_to_the_very_server_of_its_invite() -> None:
     """9.1: the same branch, the same hop, not one that DNS would name now."""
     caller = Caller()
@@ -209,6 +210,7 @@ def test_cancel_goes_to_the_very_server_of_its_invite() -> None:
     assert caller.story == ["4 ACK .2"]
 
 
+@pytest.mark.rfc("3261", "9.1")
 def test_a_cancel_waits_for_the_server_that_is_asked_now() -> None:
     """One said 100 and then 503; the next has said nothing yet, so that there is nothing to cancel (9.1)."""
     caller = Caller()
@@ -390,6 +392,7 @@ def test_retry_after_says_how_long_a_server_rests() -> None:
         assert caller.sent[-1].hop == first
 
 
+@pytest.mark.rfc("3261", "20.33")
 @pytest.mark.parametrize(
     ("value", "seconds"),
     [("120", 120), ("18000;duration=3600", 18000), ("5 (soon)", 5), ("soon", 0), ("-1", 0), ("", 0)],

@@ -37,6 +37,7 @@ def test_name_has_the_larger_tag_first(one: str, other: str) -> None:
     assert dialog_id("b7Qk2@10.0.0.8", one, other) == "b7Qk2@10.0.0.8-zT91-a0c4"
 
 
+@pytest.mark.rfc("3261", "12.1.1", "12.1.2")
 def test_both_sides_build_the_same_dialog_with_swapped_roles() -> None:
     """12.1.1, 12.1.2: tags, targets and CSeq."""
     bob, alice = uas(), uac()
@@ -46,6 +47,7 @@ def test_both_sides_build_the_same_dialog_with_swapped_roles() -> None:
     assert (bob.local_seq, bob.remote_seq, alice.local_seq, alice.remote_seq) == (0, 1, 1, None)
 
 
+@pytest.mark.rfc("3261", "12.2.1.1")
 def test_requests_follow_a_loose_route_set_and_keep_the_target() -> None:
     """12.2.1.1: the called side keeps the order of Record-Route, the calling side reverses it."""
     bye = uas(record_routes=LOOSE).request("BYE", VIA)
@@ -58,6 +60,7 @@ def test_requests_follow_a_loose_route_set_and_keep_the_target() -> None:
     )
 
 
+@pytest.mark.rfc("3261", "12.2.1.1")
 def test_a_strict_router_becomes_the_request_uri() -> None:
     """12.2.1.1: the target moves to the end of the route set."""
     dialog = uas(record_routes=("sip:strict.example.com", "sip:p2.example.com;lr"))
@@ -100,6 +103,7 @@ def test_without_a_contact_requests_go_to_the_source() -> None:
     assert uas(("198.51.100.3", 5099), contact=None).destination == udp(("198.51.100.3", 5099))
 
 
+@pytest.mark.rfc("3261", "12.2.1.1", "13.2.2.4")
 def test_requests_count_up_and_an_ack_does_not() -> None:
     """12.2.1.1, 13.2.2.4."""
     dialog = uac()
@@ -110,6 +114,7 @@ def test_requests_count_up_and_an_ack_does_not() -> None:
     ]
 
 
+@pytest.mark.rfc("3261", "12.2.2")
 def test_lower_cseq_is_out_of_order() -> None:
     """12.2.2: gaps are fine, going back is not; the first request sets the mark."""
     dialog = uac()
@@ -117,6 +122,7 @@ def test_lower_cseq_is_out_of_order() -> None:
     assert [dialog.in_order(CSeq(number, "INFO")) for number in numbers] == [True, True, True, False, True]
 
 
+@pytest.mark.rfc("3261", "12.2.2")
 def test_target_refresh_changes_the_target_and_not_the_route() -> None:
     """12.2.2."""
     dialog = uas()

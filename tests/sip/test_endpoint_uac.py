@@ -138,6 +138,7 @@ def test_a_phone_that_rings_for_ever_is_cancelled_and_408() -> None:
     assert lone.facts[1:] == [CallRefused(LEG, 408, "Request Timeout")]
 
 
+@pytest.mark.rfc("3261", "17.1.1.3")
 @pytest.mark.parametrize(("status", "reason"), [(486, "Busy Here"), (603, "Decline"), (305, "Use Proxy")])
 def test_refusal_is_acknowledged_and_told(status: int, reason: str) -> None:
     """17.1.1.3."""
@@ -166,6 +167,7 @@ def test_early_media_is_told_with_its_sdp() -> None:
 # -- the 2xx ----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.rfc("3261", "13.2.2.4")
 def test_each_copy_of_the_200_is_acknowledged_again_even_after_the_end() -> None:
     """13.2.2.4: the same ACK, to the dialog's route; told once."""
     lone, invite = dialling()
@@ -179,6 +181,7 @@ def test_each_copy_of_the_200_is_acknowledged_again_even_after_the_end() -> None
     assert lone.facts == [CallAnswered(LEG, ANSWER)]
 
 
+@pytest.mark.rfc("3261", "13.2.2.4")
 def test_the_first_fork_wins_and_the_others_are_acknowledged_and_hung_up() -> None:
     """13.2.2.4; progress of every fork is told, the losers' 200 is not."""
     lone, invite = dialling()
@@ -239,6 +242,7 @@ def test_a_bye_on_the_only_early_dialog_ends_the_call() -> None:
 # -- credentials ------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.rfc("3261", "22.2")
 def test_a_challenge_is_answered_once() -> None:
     """22.2: new CSeq and branch, same Call-ID and From tag, no To tag; a second refusal is final."""
     lone, invite = dialling(CREDENTIALS)
@@ -254,6 +258,7 @@ def test_a_challenge_is_answered_once() -> None:
     assert lone.facts == [CallRefused(LEG, 401, "Unauthorized")]
 
 
+@pytest.mark.rfc("3261", "13.2.2.4")
 def test_a_stale_nonce_is_replaced() -> None:
     """stale=true says that the password was right; and the ACK of the 2xx has the credentials (13.2.2.4)."""
     lone, invite = dialling(CREDENTIALS)
@@ -280,6 +285,7 @@ def test_a_server_that_is_stale_for_ever_is_not_followed() -> None:
     assert (repetitions, lone.facts) == (4, [CallRefused(LEG, 401, "Unauthorized")])
 
 
+@pytest.mark.rfc("3261", "22.3")
 def test_proxy_and_server_may_both_ask() -> None:
     """22.3: each realm and kind once; both credentials stay."""
     lone, invite = dialling(CREDENTIALS)
@@ -321,6 +327,7 @@ def test_a_challenged_bye_is_repeated_with_credentials() -> None:
 # -- hanging up -------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.rfc("3261", "9.1")
 def test_cancel_waits_for_a_provisional() -> None:
     """9.1: CANCEL has the INVITE's branch; nothing is told after the wish."""
     lone, invite = dialling()
@@ -344,6 +351,7 @@ def test_a_200_that_races_the_cancel_is_acknowledged_and_hung_up(*, provisional:
     assert lone.facts == []
 
 
+@pytest.mark.rfc("3261", "9.1")
 def test_a_cancelled_call_nobody_answers_is_forgotten() -> None:
     """9.1: 64*T1 after the CANCEL; and as long again for late copies."""
     lone, invite = dialling()
@@ -378,6 +386,7 @@ def talking() -> tuple[Pair, str]:
     return pair, leg
 
 
+@pytest.mark.rfc("3261", "14.1")
 def test_an_offer_of_ours_is_answered() -> None:
     """14.1: re-INVITE, 200, ACK."""
     pair, leg = talking()
@@ -397,6 +406,7 @@ def test_a_second_offer_of_ours_is_refused_at_once() -> None:
     assert pair.alice.facts == [OfferRefused(LEG, 491)]
 
 
+@pytest.mark.rfc("3261", "12.2.1.2")
 @pytest.mark.parametrize("status", [408, 481])
 def test_a_peer_that_lost_the_dialog_ends_the_call(status: int) -> None:
     """12.2.1.2: 408 or 481 to a request within the dialog."""
@@ -427,6 +437,7 @@ def test_an_offer_nobody_decides_on_is_cancelled() -> None:
     assert titles(lone.wish(SendOffer(LEG, OFFER))) == ["INVITE"]
 
 
+@pytest.mark.rfc("3261", "9.1")
 def test_an_acceptance_that_crosses_the_cancel_of_our_offer_stands() -> None:
     """9.1: the peer has the new session, so we have it too."""
     lone, reinvite = offer_taken_back()
@@ -434,6 +445,7 @@ def test_an_acceptance_that_crosses_the_cancel_of_our_offer_stands() -> None:
     assert lone.facts[1:] == [OfferAnswered(LEG, ANSWER)]
 
 
+@pytest.mark.rfc("3261", "9.1", "12.2.1.2")
 def test_an_offer_whose_cancel_is_not_answered_either_is_lost_with_its_call() -> None:
     """9.1 and 12.2.1.2: 64*T1 after the CANCEL."""
     lone, _ = offer_taken_back()
@@ -441,6 +453,7 @@ def test_an_offer_whose_cancel_is_not_answered_either_is_lost_with_its_call() ->
     assert lone.facts[1:] == [OfferRefused(LEG, 408), CallLost(LEG, "408 to our re-INVITE")]
 
 
+@pytest.mark.rfc("3261", "12.1.2")
 def test_a_peer_without_to_tags_takes_part_in_everything() -> None:
     """12.1.2: the tag of an RFC 2543 peer is null, and its dialog is one: re-INVITE, INFO, BYE."""
     lone, invite = dialling()
@@ -502,6 +515,7 @@ def test_what_we_cannot_dial_is_refused() -> None:
     assert tel.facts == [CallRefused(LEG, 416, "Unsupported URI Scheme")]
 
 
+@pytest.mark.rfc("3261", "17.1.3")
 def test_stray_responses_are_counted() -> None:
     """17.1.3: unknown branch, wrong method, two Vias."""
     lone, _ = dialling()

@@ -96,6 +96,7 @@ def test_retransmitted_invite_does_not_ring_twice() -> None:
     assert lone.side.endpoint.counters["retransmissions_received"] == 1
 
 
+@pytest.mark.rfc("3261", "12.1.1")
 def test_ringing_and_answer_carry_tag_contact_and_record_route() -> None:
     """12.1.1: what forms a dialog says where we are and repeats the recorded route."""
     lone = Lone()
@@ -110,6 +111,7 @@ def test_ringing_and_answer_carry_tag_contact_and_record_route() -> None:
     assert (ring.status, answer.header("X-Agent")) == (183, "seven")
 
 
+@pytest.mark.rfc("3261", "13.3.1.4")
 def test_answer_is_resent_until_the_ack() -> None:
     """13.3.1.4: T1, doubling to T2; the ACK stops it."""
     lone = ringing()
@@ -119,6 +121,7 @@ def test_answer_is_resent_until_the_ack() -> None:
     assert (lone.wait(40), lone.facts[1:]) == ([], [CallConfirmed(lone.leg, b"")])
 
 
+@pytest.mark.rfc("3261", "13.3.1.4")
 def test_answer_without_an_ack_is_hung_up_and_lost() -> None:
     """13.3.1.4: BYE after 64*T1."""
     lone = ringing()
@@ -168,6 +171,7 @@ def test_nobody_answers_for_ten_minutes() -> None:
 # -- CANCEL and BYE races ---------------------------------------------------------------------------------------------
 
 
+@pytest.mark.rfc("3261", "9.2")
 def test_cancel_ends_an_unanswered_call() -> None:
     """9.2: 200 to the CANCEL, 487 to the INVITE, both with the same tag."""
     lone = ringing()
@@ -178,6 +182,7 @@ def test_cancel_ends_an_unanswered_call() -> None:
     assert lone.wish(Answer(lone.leg, ANSWER)) == []
 
 
+@pytest.mark.rfc("3261", "9.2")
 def test_cancel_that_races_the_answer_changes_nothing() -> None:
     """9.2: after a final response CANCEL only gets its own 200."""
     lone = ringing()
@@ -187,11 +192,13 @@ def test_cancel_that_races_the_answer_changes_nothing() -> None:
     assert lone.facts[1:] == [CallConfirmed(lone.leg, b"")]
 
 
+@pytest.mark.rfc("3261", "9.2")
 def test_cancel_for_nothing_is_481() -> None:
     """9.2."""
     assert titles(Lone().send(request("CANCEL", contact=None))) == ["481 CANCEL"]
 
 
+@pytest.mark.rfc("3261", "15.1.2")
 def test_bye_on_an_unanswered_call_ends_the_invite_too() -> None:
     """15.1.2: the pending INVITE gets 487."""
     lone = ringing()
@@ -210,6 +217,7 @@ def test_bye_before_the_ack_ends_the_call_and_the_resending() -> None:
     assert (lone.wait(40), lone.facts[1:]) == ([], [ByeReceived(lone.leg, Reasons(q850=16))])
 
 
+@pytest.mark.rfc("3261", "15")
 @pytest.mark.parametrize("acked", [True, False])
 def test_hang_up_before_the_ack_waits_for_it_or_for_64_t1(*, acked: bool) -> None:
     """15: the called side sends no BYE before the ACK; afterwards nothing is told."""
@@ -275,6 +283,7 @@ def test_refused_at_the_door(sent: Request, status: int, header: tuple[str, str]
     assert lone.facts == []
 
 
+@pytest.mark.rfc("3261", "17")
 def test_ack_for_nothing_is_ignored() -> None:
     """17: an ACK is never answered."""
     lone = Lone()
@@ -282,6 +291,7 @@ def test_ack_for_nothing_is_ignored() -> None:
     assert lone.side.endpoint.counters["strays"] == 1
 
 
+@pytest.mark.rfc("3261", "11.2")
 @pytest.mark.parametrize("to_tag", [None, "own"])
 def test_options_says_what_we_can(to_tag: str | None) -> None:
     """11.2, in and out of a dialog."""
@@ -292,6 +302,7 @@ def test_options_says_what_we_can(to_tag: str | None) -> None:
     assert (options.status, fields) == (200, [ALLOW, "application/sdp", ""])
 
 
+@pytest.mark.rfc("3261", "8.2.2.2")
 def test_merged_request_is_482() -> None:
     """8.2.2.2: the same request by another path."""
     lone = ringing()
@@ -319,6 +330,8 @@ def test_keep_alives_are_no_messages() -> None:
     assert lone.side.endpoint.counters == {"keep_alives": 4}
 
 
+@pytest.mark.rfc("3581", "4")
+@pytest.mark.rfc("3261", "18.2.1")
 @pytest.mark.parametrize(
     ("via", "params", "destination"),
     [
@@ -345,6 +358,7 @@ def test_responses_go_where_via_says(
 # -- within the dialog ------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.rfc("3261", "14.2")
 def test_reinvite_is_told_answered_and_acknowledged() -> None:
     """14.2: OfferReceived, 200 with our answer, resent until the ACK, which is not told."""
     lone = talking()
@@ -368,6 +382,7 @@ def test_reinvite_without_an_offer_gets_ours_and_brings_the_answer() -> None:
     assert new_facts(lone) == [OfferReceived(leg, b""), OfferAnswered(leg, ANSWER)]
 
 
+@pytest.mark.rfc("3261", "14.2")
 def test_refused_reinvite_leaves_the_call_up() -> None:
     """14.2: 488, and the next offer is welcome."""
     lone = talking()
@@ -378,6 +393,7 @@ def test_refused_reinvite_leaves_the_call_up() -> None:
     assert titles(lone.wish(AcceptOffer(leg, ANSWER))) == ["200 UPDATE"]
 
 
+@pytest.mark.rfc("3261", "14.2")
 def test_second_reinvite_is_told_to_come_later_and_an_unacknowledged_one_makes_glare() -> None:
     """14.2: 500 with Retry-After while one is pending; 491 until the ACK of the last."""
     lone = talking()
@@ -403,6 +419,7 @@ def test_cancelled_reinvite_is_487_and_the_call_lives() -> None:
     assert titles(lone.send(in_dialog(lone, "BYE", 3))) == ["200 BYE"]
 
 
+@pytest.mark.rfc("3261", "15.1.2")
 def test_bye_ends_a_pending_reinvite() -> None:
     """15.1.2."""
     lone = talking()
@@ -417,6 +434,7 @@ def test_reinvite_our_side_never_answers_is_500() -> None:
     assert schedule(lone.wait(40.0)) == [(40.0, "500 INVITE")]
 
 
+@pytest.mark.rfc("3311", "5.2")
 def test_update_our_side_does_not_answer_at_once_is_504() -> None:
     """RFC 3311 5.2: nobody can be asked; its sender gives up at 32 s, and would take the call for lost."""
     lone = talking()
@@ -426,6 +444,7 @@ def test_update_our_side_does_not_answer_at_once_is_504() -> None:
     assert new_facts(lone) == [OfferReceived(lone.leg, OFFER)]
 
 
+@pytest.mark.rfc("3261", "15.1.2")
 def test_bye_ends_a_pending_update() -> None:
     """15.1.2."""
     lone = talking()
@@ -433,6 +452,7 @@ def test_bye_ends_a_pending_update() -> None:
     assert titles(lone.send(in_dialog(lone, "BYE", 3))) == ["200 BYE", "487 UPDATE"]
 
 
+@pytest.mark.rfc("3261", "14.2")
 def test_reinvite_without_an_ack_ends_the_call() -> None:
     """14.2: no ACK within 64*T1 is a lost call."""
     lone = talking()
@@ -442,6 +462,8 @@ def test_reinvite_without_an_ack_ends_the_call() -> None:
     assert new_facts(lone)[1:] == [CallLost(lone.leg, "no ACK for our 200 to a re-INVITE")]
 
 
+@pytest.mark.rfc("3311", "5.2")
+@pytest.mark.rfc("3261", "14.2")
 def test_offers_during_the_first_invite_are_turned_down() -> None:
     """14.2, RFC 3311 5.2: 500 before our answer, 491 before its ACK."""
     lone = ringing()
@@ -477,6 +499,7 @@ def test_info_digits_are_told_and_other_info_is_415() -> None:
     assert new_facts(lone) == [DigitReceived(lone.leg, "5")]
 
 
+@pytest.mark.rfc("3261", "12.2.2")
 def test_lower_cseq_is_500_and_the_call_lives() -> None:
     """12.2.2."""
     lone = talking()
@@ -531,6 +554,7 @@ def test_calls_above_the_cap_are_503() -> None:
     assert titles(lone.wish(Answer(lone.leg, ANSWER))) == ["200 INVITE"]
 
 
+@pytest.mark.rfc("3261", "8.2.7")
 def test_transactions_above_the_cap_are_answered_without_state() -> None:
     """8.2.7: copies of the refused request get the same tag."""
     lone = Lone(EndpointConfig(port=5060, max_transactions=1))

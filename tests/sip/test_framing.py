@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -30,11 +31,13 @@ def test_the_pieces_make_no_difference(stream: bytes) -> None:
     sip_framing(stream)
 
 
+@pytest.mark.rfc("5626", "3.5.1")
 def test_keep_alives_come_out_between_messages() -> None:
     """Two line ends are a ping (RFC 5626 3.5.1), one is nothing."""
     assert cut([ONE + b"\r\n\r\n" + ONE + b"\r\n" + ONE]) == ([ONE, PING, ONE, ONE], None, None)
 
 
+@pytest.mark.rfc("3261", "18.3")
 def test_a_message_without_length_breaks_the_stream() -> None:
     """Nobody can tell where it ends (18.3): the error can be answered, what follows is not read."""
     framer = Framer()
@@ -62,6 +65,7 @@ def test_no_message_grows_beyond_the_limit() -> None:
         assert framer.broken.reply == 513
 
 
+@pytest.mark.rfc("5626", "3.5.1")
 def test_a_pong_is_one_line_end_where_one_is_expected() -> None:
     """RFC 5626 3.5.1: two pongs are not a ping; where none is expected, or behind one, two line ends are."""
     framer = Framer()

@@ -137,6 +137,7 @@ def test_every_golden_has_an_outcome() -> None:
     assert {path.stem for path in GOLDEN.glob("*.sip")} == listed
 
 
+@pytest.mark.rfc("4475", "3.1.1.1")
 def test_white_space_and_folding_do_not_hide_anything() -> None:
     """RFC 4475 3.1.1.1: folded lines, spaces around separators, compact names, odd cases."""
     message = read(golden("wsinv"))
@@ -167,6 +168,7 @@ def test_white_space_and_folding_do_not_hide_anything() -> None:
     assert len(message.body) == 150
 
 
+@pytest.mark.rfc("4475", "3.1.1.2")
 def test_every_character_the_grammar_allows_is_read() -> None:
     """RFC 4475 3.1.1.2: odd tokens, escaped control characters in a name, UTF-8 in a parameter."""
     message = read(golden("intmeth"))
@@ -182,6 +184,7 @@ def test_every_character_the_grammar_allows_is_read() -> None:
     assert message.call_id == "intmeth.word%ZK-!.*_+'@word`~)(><:\\/\"][?}{"
 
 
+@pytest.mark.rfc("4475", "3.1.1.3")
 def test_escapes_are_kept_and_names_are_not_unescaped() -> None:
     """RFC 4475 3.1.1.3 to 3.1.1.5: `%40` is no `@`, `%6C%72` is no `lr`, `C%6Fntact` is no Contact."""
     message = read(golden("esc01"))
@@ -197,12 +200,14 @@ def test_escapes_are_kept_and_names_are_not_unescaped() -> None:
     assert message.header("c%6fntact") == "<sip:alias2@host2.example.com>"
 
 
+@pytest.mark.rfc("4475", "3.1.1.8")
 def test_a_datagram_holds_one_message() -> None:
     """RFC 4475 3.1.1.8: what follows the body that Content-Length announces is ignored."""
     message = read(golden("dblreq"))
     assert (message.method, message.body) == ("REGISTER", b"")
 
 
+@pytest.mark.rfc("4475", "3.1.1.7")
 def test_a_long_request_is_read_whole() -> None:
     """RFC 4475 3.1.1.7: 33 Vias one by one and in a list, long names and values."""
     message = read(golden("longreq"))
@@ -211,6 +216,7 @@ def test_a_long_request_is_read_whole() -> None:
     assert message.vias[-1].branch == "z9hG4bK" + "long" * 40
 
 
+@pytest.mark.rfc("4475", "3.1.1.12")
 def test_responses_keep_any_reason() -> None:
     """RFC 4475 3.1.1.12 and 3.1.1.13: UTF-8 with digits and signs, and none at all."""
     message = parse_message(golden("unreason"))
@@ -225,6 +231,7 @@ def test_responses_keep_any_reason() -> None:
     assert (message.status, message.reason) == (100, "")
 
 
+@pytest.mark.rfc("4475", "3.4.1")
 def test_an_rfc_2543_invite_is_still_read() -> None:
     """RFC 4475 3.4.1: no branch, no tag, no Max-Forwards, no Content-Length."""
     message = read(golden("inv2543"))
@@ -232,6 +239,7 @@ def test_an_rfc_2543_invite_is_still_read() -> None:
     assert len(message.body) == 150
 
 
+@pytest.mark.rfc("4475", "3.3.2")
 def test_unknown_schemes_are_left_for_416() -> None:
     """RFC 4475 3.3.2 to 3.3.4: the message is read, the scheme says what it is."""
     assert read(golden("unkscm")).uri.scheme == "nobodyknowsthisscheme"
@@ -267,6 +275,7 @@ def test_a_call_of_rfc_3665_is_read_into_one_dialog() -> None:
     assert [message.content_type for message in flow] == ["application/sdp", None, "application/sdp", None, None, None]
 
 
+@pytest.mark.rfc("3261", "18.3")
 def test_content_length_decides_where_the_body_ends() -> None:
     """Shorter cuts, absent takes the rest, longer or unreadable is 400 (18.3)."""
     assert read(OPTIONS + b"Content-Length: 2\r\n\r\nabcd").body == b"ab"
@@ -275,11 +284,13 @@ def test_content_length_decides_where_the_body_ends() -> None:
         assert facts(refusal(OPTIONS + b"Content-Length: " + value + b"\r\n\r\nabcd"))[::2] == (400, ANSWERABLE)
 
 
+@pytest.mark.rfc("3261", "7.5")
 def test_line_ends_before_the_start_line_are_ignored() -> None:
     """Section 7.5."""
     assert read(b"\r\n\r\n\r\n" + OPTIONS + b"\r\n") == read(OPTIONS + b"\r\n")
 
 
+@pytest.mark.rfc("3261", "7.3.1")
 def test_repeated_and_combined_values_are_the_same() -> None:
     """Section 7.3.1: Via, Contact, Route and Record-Route, in order."""
     one = (

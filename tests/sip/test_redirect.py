@@ -190,6 +190,7 @@ def test_a_silent_new_target_is_followed_by_the_next() -> None:
     assert [packet.destination[0] for at, packet in lone.wait(33) if at == 32.0] == ["192.0.2.12"]
 
 
+@pytest.mark.rfc("3261", "8.1.3.4")
 def test_from_sips_no_way_leads_back() -> None:
     """What was to be secure stays so (8.1.3.4)."""
     targets = Targets(parse_uri("sips:bob@192.0.2.2"), 5)

@@ -49,6 +49,7 @@ def heard(transaction: ClientTransaction, status: int) -> Heard:
     return Heard(reply(transaction.request, status), udp(BOB))
 
 
+@pytest.mark.rfc("3261", "17.1.1.2")
 def test_invite_is_resent_with_doubling_intervals_and_given_up_at_32_seconds() -> None:
     """Timer A doubles without a cap, timer B ends it (17.1.1.2)."""
     transaction = client()
@@ -57,6 +58,7 @@ def test_invite_is_resent_with_doubling_intervals_and_given_up_at_32_seconds() -
     assert transaction.done
 
 
+@pytest.mark.rfc("3261", "17.1.2.2")
 def test_other_requests_are_resent_at_most_every_t2_and_given_up_at_32_seconds() -> None:
     """Timer E doubles up to T2, timer F ends it (17.1.2.2)."""
     times = (0.5, 1.5, 3.5, 7.5, 11.5, 15.5, 19.5, 23.5, 27.5, 31.5)
@@ -81,6 +83,7 @@ def test_reliable_transport_resends_nothing_and_does_not_linger() -> None:
     assert transaction.done
 
 
+@pytest.mark.rfc("3261", "17.1.1.2")
 def test_failure_is_acknowledged_in_the_transaction_and_each_copy_again() -> None:
     """17.1.1.2: ACK with the INVITE's branch; the copy is not passed up; timer D is 32 s."""
     transaction = client()
@@ -95,6 +98,7 @@ def test_failure_is_acknowledged_in_the_transaction_and_each_copy_again() -> Non
     assert transaction.done
 
 
+@pytest.mark.rfc("6026", "7.2")
 def test_every_copy_of_a_success_is_passed_up_until_timer_m() -> None:
     """RFC 6026 7.2: ACCEPTED."""
     transaction = client()
@@ -105,6 +109,7 @@ def test_every_copy_of_a_success_is_passed_up_until_timer_m() -> None:
     assert transaction.deadline().at == 33.0
 
 
+@pytest.mark.rfc("3261", "9.1")
 def test_a_cancelled_invite_nobody_answers_is_given_up_after_64_t1() -> None:
     """Section 9.1."""
     transaction = client()
@@ -113,6 +118,7 @@ def test_a_cancelled_invite_nobody_answers_is_given_up_after_64_t1() -> None:
     assert run(transaction) == [(42.0, "Failed")]
 
 
+@pytest.mark.rfc("3261", "16.6")
 def test_a_ringing_invite_is_not_resent_and_ends_above_the_ring_limit() -> None:
     """Timer C (16.6) only guards against a call that never cancels."""
     transaction = client("INVITE", Timing(ring_limit=60))
@@ -120,6 +126,7 @@ def test_a_ringing_invite_is_not_resent_and_ends_above_the_ring_limit() -> None:
     assert run(transaction) == [(93.0, "Failed")]
 
 
+@pytest.mark.rfc("3261", "8.1.3.1")
 @pytest.mark.parametrize("method", ["INVITE", "BYE"])
 def test_undeliverable_is_503(method: str) -> None:
     """8.1.3.1: a transport error counts as 503."""
@@ -142,6 +149,7 @@ def answer(transaction: ServerTransaction, status: int) -> Response:
     return reply(transaction.request, status)
 
 
+@pytest.mark.rfc("3261", "17.2.1")
 def test_refused_invite_is_resent_until_the_ack_and_at_most_32_seconds() -> None:
     """Timers G and H (17.2.1)."""
     transaction = server()
@@ -187,6 +195,7 @@ def ack_wait() -> AckWait:
     return wait
 
 
+@pytest.mark.rfc("3261", "13.3.1.4")
 def test_success_is_resent_until_64_t1_even_over_a_reliable_transport() -> None:
     """13.3.1.4."""
     wait, seen = ack_wait(), []

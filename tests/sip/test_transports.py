@@ -68,6 +68,7 @@ def both_tls(tmp_path_factory: pytest.TempPathFactory) -> tuple[Tls, Tls]:
     return make_tls(folder / "alice", ALICE, "alice.test"), make_tls(folder / "bob", BOB, "bob.test")
 
 
+@pytest.mark.rfc("3261", "18.1.1", "8.1.1.8")
 @pytest.mark.parametrize("transport", list(Transport))
 async def test_a_call_by_each_transport(transport: Transport, both_tls: tuple[Tls, Tls]) -> None:
     """18.1.1, 8.1.1.8: Via and Contact name the transport; the call has one connection, and nothing is resent."""
@@ -158,6 +159,7 @@ async def test_a_request_is_not_sent_a_third_time() -> None:
         nursery.cancel_scope.cancel()
 
 
+@pytest.mark.rfc("3261", "18.4")
 async def test_a_refused_connection_is_503_at_once() -> None:
     """18.4: nobody listens there; no timer has to run out."""
     async with two_stacks() as (alice, _, _wire):
@@ -168,6 +170,7 @@ async def test_a_refused_connection_is_503_at_once() -> None:
         assert alice.stack.counters["connections_failed"] == 1
 
 
+@pytest.mark.rfc("3261", "18.1.1")
 async def test_calls_to_one_peer_share_a_connection() -> None:
     """18.1.1: reuse by transport and address; the far end's requests in the calls use it too."""
     async with two_stacks() as (alice, bob, _):
