@@ -12,28 +12,27 @@ from collections.abc import Callable, Mapping
 import attrs
 
 from rustpbx.core import Deadline
-from rustpbx.errors import LocalError, RemoteError
+from rustpbx.errors import LocalError
 from rustpbx.machine import Machine
 from rustpbx.sip.addressing import our_contact
 from rustpbx.sip.auth import DigestClient
+from rustpbx.sip.bindings import LONGEST_GRANT, granted, parse_seconds, seen_at, service_route
 from rustpbx.sip.delivery import Delivery
-from rustpbx.sip.dialog import is_private
-from rustpbx.sip.events import FlowLost, Keep, LetGo, Register, RegistrationChanged, SendInvite
-from rustpbx.sip.headers import parse_number, parse_route, split_list
-from rustpbx.sip.hop import Hop, uri_hop
+from rustpbx.sip.events import FlowLost, Register, RegistrationChanged
+from rustpbx.sip.headers import quote
+from rustpbx.sip.hop import Hop, Transport, uri_hop, uri_transport
 from rustpbx.sip.layer import TransactionLayer
 from rustpbx.sip.leg import ALLOW, plain_lines
 from rustpbx.sip.message import CSeq, Lines, NameAddr, Request, Response
 from rustpbx.sip.outages import retry_after
 from rustpbx.sip.tables import REGISTRATION, RegistrationAction, RegistrationState, RegistrationTrigger
 from rustpbx.sip.transaction import Failed, Heard, Outcome
-from rustpbx.sip.uri import NO_PARAMS, Uri
+from rustpbx.sip.uri import NO_PARAMS, Params, Uri
+from rustpbx.sip.ways import Ways
 
 REFRESH = 0.75
 """The part of what was granted after which it is asked for again, less a random tenth of it."""
 SHORTEST_REFRESH = 5.0
-LONGEST_GRANT = 86_400
-"""Seconds beyond which nobody's promise, and nobody's demand (423), is believed."""
 FIRST_PAUSE, LONGEST_PAUSE = 60.0, 1800.0
 """Seconds after trouble; doubled each time, and a random part less, so that not all of us ask at once."""
 REFUSED_PAUSE = 600.0
@@ -41,9 +40,23 @@ REFUSED_PAUSE = 600.0
 LONGEST_RETRY_AFTER = 3600
 ANSWER_LIMIT = 150.0
 """Seconds for a registrar, all of its servers together."""
-STOP_LIMIT = 4.0
+STOP_LIMIT = 1.0
+"""Seconds that a registrar gets to answer that we leave: it would forget us anyway."""
 MOST_MOVES = 3
-"""New addresses that a registrar may show us before one of them is kept."""
+"""New addresses that a registrar may show us in a row before one of them is kept."""
+STEADY = 120.0
+"""Seconds after which a way to the registrar was a good one: a new one is made at once then (RFC 5626 4.5)."""
+
+_FAILURES = frozenset(
+    {
+        RegistrationTrigger.FAILED,
+        RegistrationTrigger.REFUSED,
+        RegistrationTrigger.ANSWER_LIMIT,
+        RegistrationTrigger.FLOW_UNSTEADY,
+    }
+)
+_SUCCESSES = frozenset({RegistrationTrigger.REFRESH_DUE, RegistrationTrigger.FLOW_LOST})
+"""What says that the last registration held for a while."""
 
 _MEANINGS = {
     RegistrationState.REGISTERING: "registering",
@@ -57,10 +70,13 @@ _MEANINGS = {
 class Registration:
     """One account at its registrar."""
 
-    def __init__(self, wish: Register, layer: TransactionLayer) -> None:
+    def __init__(self, wish: Register, layer: TransactionLayer, ways: Ways) -> None:
         self.account = wish.account
-        self.service_route: tuple[NameAddr, ...] = ()
+        self.seen: Uri | None = None
+        """Our Contact as the registrar sees us, if not as we do."""
+        self._service_route: tuple[NameAddr, ...] = ()
         self._layer = layer
+        self._ways = ways
         self._local_host = wish.local_host
         self._digest = DigestClient(wish.account.credentials) if wish.account.credentials else None
         self._call_id = f"{layer.new_id()}{layer.new_id()}@{layer.config.callid_suffix}"
@@ -68,13 +84,13 @@ class Registration:
         self._cseq = 0
         self._asked = wish.account.expires
         self._granted = 0
-        self._contact: Uri | None = None  # as the registrar sees us, if not as we do
-        self._stale: Uri | None = None  # a Contact of ours that is to be forgotten
+        self._stale: tuple[Uri, ...] = ()  # Contacts of ours that are to be forgotten
         self._moves = 0
         self._failures = 0
         self._pause = FIRST_PAUSE
         self._status, self._reason = 0, ""
         self._hop: Hop | None = None
+        self._hop_since = -math.inf
         self._delivery: Delivery | None = None
         self._machine = Machine[RegistrationState, RegistrationTrigger, RegistrationAction](
             REGISTRATION, self._duration, f"registration {wish.account.name}"
@@ -103,7 +119,7 @@ class Registration:
     @property
     def route(self) -> tuple[NameAddr, ...]:
         """What requests of this account are sent through: its proxy, then what the registrar asks for (RFC 3608 5)."""
-        return (*self._proxy, *self.service_route)
+        return (*self._proxy, *self._service_route)
 
     @property
     def _proxy(self) -> tuple[NameAddr, ...]:
@@ -132,11 +148,19 @@ class Registration:
         self._step(RegistrationTrigger.STOP, None, now)
 
     def flow_lost(self, what: FlowLost, now: float) -> None:
-        """The way to the registrar is gone, if this was it."""
-        if self._hop is not None and what.hop == self._hop:
-            self._hop = None
+        """The way to the registrar is gone, if this was it. One that never holds is let be if calls come by another."""
+        if self._hop is None or what.hop != self._hop:
+            return
+        steady, only = now - self._hop_since >= STEADY, self._is_only_way(self._hop)
+        self._hop = None
+        if steady or only:
             self._trouble(0, what.problem)
-            self._step(RegistrationTrigger.FLOW_LOST, None, now)
+            self._step(RegistrationTrigger.FLOW_LOST if steady else RegistrationTrigger.FLOW_UNSTEADY, None, now)
+
+    def _is_only_way(self, hop: Hop) -> bool:
+        """Whether our Contact names this very flow."""
+        named = uri_transport(self._bound) is hop.transport
+        return self.seen is not None or (named and self._layer.config.port_of(hop.transport) is None)
 
     def outcome(self, request: Request, outcome: Outcome, now: float) -> None:
         """What became of a REGISTER."""
@@ -165,20 +189,14 @@ class Registration:
         self._status, self._reason = response.status, response.reason
         if self.state is RegistrationState.UNREGISTERING:
             return RegistrationTrigger.OK
-        self._granted = self._grant(response)
+        self._granted = granted(response, self._bound, self._asked)
         if self._granted <= 0:
             self._trouble(response.status, "the registrar does not keep our Contact")
             return RegistrationTrigger.REFUSED
-        return RegistrationTrigger.MOVED if self._moved(response) else RegistrationTrigger.OK
-
-    def _grant(self, response: Response) -> int:
-        """For how many seconds our Contact is kept; 0 if it is not there."""
-        ours = self._bound
-        default = _seconds(response.header("Expires"), self._asked)
-        same = [contact for contact in response.contacts if _same(contact.uri, ours)]
-        if not same and len(response.contacts) == 1 and response.contacts[0].uri.user == ours.user:
-            same = list(response.contacts)  # a proxy on the way has written its own address into it
-        return max((_seconds(contact.params.get("expires"), default) for contact in same), default=0)
+        if self._moved(response):
+            return RegistrationTrigger.MOVED
+        self._moves, self._stale = 0, ()
+        return RegistrationTrigger.OK
 
     @property
     def _bound(self) -> Uri:
@@ -188,16 +206,14 @@ class Registration:
 
     def _moved(self, response: Response) -> bool:
         """Whether the registrar sees us at another address than our Contact's, and we shall believe it."""
-        params = response.via.params
-        host, port = params.get("received"), params.get("rport") or ""
         bound = self._bound
-        seen = host or bound.host, int(port) if port.isdigit() else bound.port
-        if not self.account.nat or self._moves >= MOST_MOVES or seen == (bound.host, bound.port):
-            return False
-        if host is None or (is_private(seen[0]) and not is_private(bound.host)):
+        own = self._own_contact(Transport.of(response.via.transport) or Transport.UDP)
+        seen = seen_at(response, bound, own) if self.account.nat and self._moves < MOST_MOVES else None
+        if seen is None:
             return False
         self._moves += 1
-        self._stale, self._contact = bound, attrs.evolve(bound, host=seen[0], port=seen[1])
+        self._stale = tuple(uri for uri in (*self._stale, bound) if uri != seen)[-MOST_MOVES:]
+        self.seen = None if seen == own else seen
         return True
 
     def _challenged(self, response: Response) -> bool:
@@ -211,7 +227,7 @@ class Registration:
 
     def _longer(self, response: Response) -> bool:
         """Take what a 423 asks for, once and within reason (10.2.8)."""
-        least = _seconds(response.header("Min-Expires"), 0, most=2**32)
+        least = parse_seconds(response.header("Min-Expires"), 0, most=2**32)
         if not self._asked < least <= LONGEST_GRANT:
             return False
         self._asked = least
@@ -229,8 +245,10 @@ class Registration:
     # -- what is done -------------------------------------------------------------------------------------------------
 
     def _step(self, trigger: RegistrationTrigger, outcome: Outcome | None, now: float) -> None:
-        if trigger in {RegistrationTrigger.FAILED, RegistrationTrigger.REFUSED, RegistrationTrigger.ANSWER_LIMIT}:
+        if trigger in _FAILURES:
             self._failures += 1
+        elif trigger in _SUCCESSES:
+            self._failures = 0
         for action in self._machine.step(trigger, now):
             self._actions[action](outcome, now)
         if self._machine.done:
@@ -244,12 +262,8 @@ class Registration:
     def _request(self, expires: int) -> Request:
         account, layer = self.account, self._layer
         hop = uri_hop(account.outbound_proxy or account.registrar)
-        contact = our_contact(self._local_host, account.aor.uri.user, hop.transport, layer.config.port_of)
-        if self._contact is not None:
-            contact = NameAddr(self._contact)
-        stale = self._stale
-        contacts = (contact,) if stale is None else (contact, NameAddr(stale, params=NO_PARAMS.set("expires", "0")))
-        self._stale = None
+        contact = NameAddr(self.seen or self._own_contact(hop.transport), params=self._params)
+        over = NO_PARAMS.set("expires", "0")
         self._cseq += 1
         return Request(
             method="REGISTER",
@@ -260,11 +274,32 @@ class Registration:
             to=account.aor,
             call_id=self._call_id,
             cseq=CSeq(self._cseq, "REGISTER"),
-            contacts=contacts,
+            contacts=(contact, *(NameAddr(uri, params=over) for uri in self._stale)),
             lines=self._authorized_lines(
-                account.registrar, (("User-Agent", layer.config.user_agent), ALLOW, ("Expires", str(expires)))
+                account.registrar,
+                (
+                    ("User-Agent", layer.config.user_agent),
+                    ALLOW,
+                    ("Supported", "path, outbound" if account.instance else "path"),  # RFC 3327 5.1, RFC 5626 4.2
+                    ("Expires", str(expires)),
+                ),
             ),
         )
+
+    def _own_contact(self, transport: Transport) -> Uri:
+        """Where we are reached if nothing is between."""
+        aor, port_of = self.account.aor.uri, self._layer.config.port_of
+        return our_contact(self._local_host, aor.user, transport, port_of, aor.scheme).uri
+
+    @property
+    def _params(self) -> Params:
+        """What our Contact says of us: how much we want its calls, and who we are (RFC 5626 4.2)."""
+        account, params = self.account, NO_PARAMS
+        if account.q is not None:
+            params = params.set("q", f"{account.q:.3g}")
+        if account.instance:
+            params = params.set("reg-id", "1").set("+sip.instance", quote(f"<{account.instance}>"))
+        return params
 
     def _authorized_lines(self, uri: Uri, lines: Lines) -> Lines:
         if self._digest is None:
@@ -292,19 +327,18 @@ class Registration:
         lines = (("User-Agent", self._layer.config.user_agent), *plain_lines(challenged))
         self._start(attrs.evolve(again, lines=self._authorized_lines(self.account.registrar, lines)), now)
 
-    def _note(self, outcome: Outcome | None, _now: float) -> None:
+    def _note(self, outcome: Outcome | None, now: float) -> None:
         if not isinstance(outcome, Heard):
             return
-        self._failures = 0
-        self.service_route = _routes(outcome.response)
+        self._service_route = service_route(outcome.response)
         if self._hop != outcome.source:
             self._let_go()
-            self._hop = outcome.source
-            self._layer.tell(Keep(outcome.source))
+            self._hop, self._hop_since = outcome.source, now
+            self._ways.keep(outcome.source, self.account.name)
 
     def _let_go(self) -> None:
         if self._hop is not None:
-            self._layer.tell(LetGo(self._hop))
+            self._ways.let_go(self._hop, self.account.name)
             self._hop = None
 
     def _report(self) -> None:
@@ -325,76 +359,3 @@ class Registration:
             case RegistrationTrigger.STOP_LIMIT:
                 return STOP_LIMIT
         return math.inf
-
-
-class Registrations:
-    """All accounts of one endpoint."""
-
-    def __init__(self, layer: TransactionLayer) -> None:
-        self._layer = layer
-        self._all: dict[str, Registration] = {}
-
-    def register(self, wish: Register, now: float) -> None:
-        """Begin with an account. Raises LocalError if there is one of that name, or it cannot be written as SIP."""
-        name = wish.account.name
-        if name in self._all and not self._all[name].done:
-            raise LocalError(f"there is an account {name!r} already")
-        registration = Registration(wish, self._layer)
-        registration.start(now)
-        self._all[name] = registration
-
-    def unregister(self, name: str, now: float) -> None:
-        """End an account; one that is not known, or has ended, is nobody's."""
-        registration = self._all.get(name)
-        if registration is not None:
-            registration.stop(now)
-
-    def flow_lost(self, what: FlowLost, now: float) -> None:
-        """Tell whom it concerns."""
-        for registration in list(self._all.values()):
-            registration.flow_lost(what, now)
-
-    def dressed(self, wish: SendInvite) -> SendInvite:
-        """A call as the account places it whose address is the caller's: with its credentials and its routes."""
-        for registration in self._all.values():
-            account = registration.account
-            if registration.done or not _is_address_of(wish.caller.uri, account.aor.uri):
-                continue
-            return attrs.evolve(
-                wish,
-                caller=wish.caller if wish.caller.display_name else attrs.evolve(account.aor, params=NO_PARAMS),
-                credentials=wish.credentials or account.credentials,
-                routes=wish.routes or registration.route,
-            )
-        return wish
-
-
-def _is_address_of(caller: Uri, aor: Uri) -> bool:
-    return caller.user == aor.user and caller.host.lower() == aor.host.lower()
-
-
-def _same(one: Uri, other: Uri) -> bool:
-    """The same Contact; ports where one names none are the usual ones (19.1.4)."""
-    return (
-        one.user == other.user
-        and one.host.lower() == other.host.lower()
-        and uri_hop(one).address[1] == uri_hop(other).address[1]
-    )
-
-
-def _seconds(text: str | None, default: int, most: int = LONGEST_GRANT) -> int:
-    """An `expires`, `most` if it is more; `default` where there is none, or none that can be read."""
-    if text is None:
-        return default
-    try:
-        return min(parse_number(text.strip(), "expires", 2**32), most)
-    except RemoteError:
-        return default
-
-
-def _routes(response: Response) -> tuple[NameAddr, ...]:
-    """The Service-Route of a 200 (RFC 3608); one that cannot be read counts for none."""
-    try:
-        return tuple(parse_route(text) for value in response.all("Service-Route") for text in split_list(value))
-    except RemoteError:
-        return ()

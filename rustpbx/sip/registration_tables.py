@@ -23,7 +23,8 @@ class RegistrationState(Enum):
 class RegistrationTrigger(Enum):
     """What can happen to an account. MOVED is a 200 that shows another address of ours than our Contact says.
 
-    FAILED is the network or an overloaded registrar, REFUSED an answer that another try does not change.
+    FAILED is the network or an overloaded registrar, REFUSED an answer that another try does not change; a flow that is
+    lost soon after it was made is UNSTEADY.
     """
 
     START = auto()
@@ -34,6 +35,7 @@ class RegistrationTrigger(Enum):
     FAILED = auto()
     REFUSED = auto()
     FLOW_LOST = auto()
+    FLOW_UNSTEADY = auto()
     STOP = auto()
     REFRESH_DUE = auto()
     RETRY_DUE = auto()
@@ -60,8 +62,10 @@ def _registration_table() -> Table[RegistrationState, RegistrationTrigger, Regis
         (s.IDLE, t.START): Step(s.REGISTERING, (a.SEND, a.REPORT)),
         (s.IDLE, t.STOP): Step(s.ENDED, (a.REPORT,)),
         (s.REGISTERED, t.REFRESH_DUE): Step(s.REFRESHING, (a.SEND,)),
-        # RFC 5626 4.4: the way to the registrar is gone, and with it what it would send us.
+        # RFC 5626 4.5: the way to the registrar is gone, and with it what it would send us; one that is lost again and
+        # again is not made again and again at once.
         (s.REGISTERED, t.FLOW_LOST): Step(s.REGISTERING, (a.SEND, a.REPORT)),
+        (s.REGISTERED, t.FLOW_UNSTEADY): Step(s.WAITING, (a.REPORT,)),
         (s.REGISTERED, t.STOP): Step(s.UNREGISTERING, (a.SEND_LAST,)),
         (s.WAITING, t.RETRY_DUE): Step(s.REGISTERING, (a.SEND, a.REPORT)),
         (s.WAITING, t.STOP): Step(s.ENDED, (a.LET_GO, a.REPORT)),
