@@ -45,6 +45,8 @@ def _account(user: RegisterUser, path: str) -> Account:
         outbound_proxy=_uri(user.outbound_proxy, f"{path}.outbound_proxy", None) if user.outbound_proxy else None,
         expires=user.expires,
         nat=user.nat == "auto",
+        q=user.q,
+        instance=user.instance,
     )
 
 

@@ -162,6 +162,8 @@ _PARSE: dict[type, dict[str, values.Parse[Any]]] = {
         "outbound_proxy": values.filled,
         "expires": values.within(30, 86_400),
         "nat": values.one_of("auto", "off"),
+        "q": values.share,
+        "instance": values.urn,
     },
     Credential: {"username": values.filled},
     SipUser: {"username": values.filled, "password": values.filled},

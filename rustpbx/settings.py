@@ -57,6 +57,10 @@ class RegisterUser:
     """Seconds that are asked for."""
     nat: Literal["auto", "off"] = "auto"
     """Whether the address is believed that the server sees us at."""
+    q: float | None = None
+    """How much calls are wanted here, 0 to 1, among all who registered for the address."""
+    instance: str = ""
+    """`urn:uuid:...` (RFC 5626): one device whatever its address; empty: an address like others."""
 
 
 @attrs.frozen(kw_only=True)

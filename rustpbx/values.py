@@ -118,6 +118,20 @@ def within(low: int, high: int) -> Parse[int]:
     return parse
 
 
+def share(value: object) -> float:
+    """A number from 0 to 1."""
+    if amount(value) > 1:
+        raise BadValueError(f"must be 0 to 1, got {value}")
+    return amount(value)
+
+
+def urn(value: object) -> str:
+    """A name such as `urn:uuid:f81d4fae-7dec-11d0-a765-00a0c91e6bf6`."""
+    if not re.fullmatch(r"urn:[A-Za-z0-9\-]+:[A-Za-z0-9:._\-]{1,200}", text(value)):
+        raise BadValueError(f"expected urn:uuid:..., got {_kind(value)}")
+    return text(value)
+
+
 def amount(value: object) -> float:
     """A number that is not negative."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):

@@ -103,6 +103,8 @@ def test_accounts_of_a_configuration() -> None:
             outbound_proxy="proxy.example.com:5070",
             expires=120,
             nat="off",
+            q=0.5,
+            instance="urn:uuid:0a",
         ),
     )
     first, second = accounts(users)
@@ -117,6 +119,7 @@ def test_accounts_of_a_configuration() -> None:
     assert str(second.registrar) == "sip:pbx.example.com;transport=tls"
     assert second.outbound_proxy == parse_uri("sip:proxy.example.com:5070")
     assert (second.expires, second.nat, second.credentials) == (120, False, None)
+    assert (second.q, second.instance) == (0.5, "urn:uuid:0a")
 
 
 @pytest.mark.parametrize(

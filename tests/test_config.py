@@ -158,6 +158,8 @@ KEYS = [
     Key("ua.register_users.outbound_proxy", "proxy:5070", "proxy:5070", "", "must not be empty"),
     Key("ua.register_users.expires", 120, 120, 5, "30"),
     Key("ua.register_users.nat", "off", "off", "on", "must be one of"),
+    Key("ua.register_users.q", 0.5, 0.5, 2, "must be 0 to 1"),
+    Key("ua.register_users.instance", "urn:uuid:0a", "urn:uuid:0a", "urn:<>", "expected urn:uuid"),
     Key("ua.register_users.srtp", "require", "require", True, "expected a string"),
     Key("ua.register_users.disabled", True, True, "no", "expected true or false"),
     Key("ua.register_users.credential.username", "u", "u", "", "must not be empty"),

@@ -174,6 +174,17 @@ def test_a_way_is_kept_open_until_the_last_account_has_left_it() -> None:
     assert office.kept == []
 
 
+@pytest.mark.rfc("5626", "4.2")
+def test_a_device_says_which_one_it_is() -> None:
+    """Its instance, its flow and its q are in the Contact, and that it knows what they mean in Supported."""
+    office = Office(Registrar(), account=attrs.evolve(DESK, q=0.5, instance="urn:uuid:0a"))
+    office.begin()
+    (request,) = office.sent
+    (contact,) = request.contacts
+    assert str(contact.params) == ';q=0.5;reg-id=1;+sip.instance="<urn:uuid:0a>"'
+    assert request.header("Supported") == "path, outbound"
+
+
 def test_calls_of_an_account_behind_a_nat_have_the_contact_that_reaches_us() -> None:
     """Those that it places, and those that come to it; a Contact that the agent wished for stays."""
     office = Office(Registrar())
