@@ -143,6 +143,7 @@ _PARSE: dict[type, dict[str, values.Parse[Any]]] = {
         "tls_verify": values.one_of("full", "none"),
         "alpn": values.list_of(values.filled),
         "mtu": values.within(0, 65535),
+        "pass_headers": values.list_of(values.header_pattern),
         "srtp": _SRTP,
         "srtp_suites": values.list_of(_SUITE),
     },

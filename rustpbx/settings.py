@@ -6,7 +6,7 @@ Durations are float seconds.
 
 from __future__ import annotations
 
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_network
 from typing import Literal
 
 import attrs
@@ -163,6 +163,8 @@ class UaConfig:
     """What we show to whom we connect, if that is not our own certificate."""
     tls_verify: Literal["full", "none"] = "full"
     alpn: tuple[str, ...] = ()
+    pass_headers: tuple[str, ...] = ("X-*",)
+    """Header fields of the far end that agents are shown, by patterns of their names."""
     mtu: int = 1300
     """A longer request goes by TCP where a peer leaves the transport to us; 0: never."""
 

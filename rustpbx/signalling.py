@@ -39,6 +39,7 @@ def make_stack(  # noqa: PLR0917 - the two settings, and what the server reaches
         max_redirects=ua.max_redirects if ua.redirect == "follow" else 0,
         redirect_refusal=redirect_refusal,
         mtu=ua.mtu,
+        pass_headers=PassList(ua.pass_headers),
         admission=admission_rules(ua),
         nonce_key=nonce_key,
         timing=Timing(ring_limit=max(180.0, ua.ring_timeout + 60), answer_limit=max(600.0, ua.accept_timeout + 60)),

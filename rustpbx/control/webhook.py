@@ -126,7 +126,13 @@ class Webhook:
 
 
 def announcement(call: IncomingCall, created_at: int) -> Mapping[str, object]:
-    """The body of the request."""
+    """The body of the request. Who the caller is said to be, beside the address, is there if somebody said it."""
+    asserted = call.identity.asserted[0].uri.bare() if call.identity.asserted else None
+    said = {
+        "callerName": call.caller.display_name or None,
+        "assertedIdentity": str(asserted) if asserted else None,
+        "privacy": ";".join(call.identity.privacy) or None,
+    }
     return {
         "dialogId": call.leg,
         "createdAt": rfc3339(created_at, "microseconds"),
@@ -135,6 +141,7 @@ def announcement(call: IncomingCall, created_at: int) -> Mapping[str, object]:
         "event": "invite",
         "headers": list(call.headers),
         "offer": mask_media_keys(call.offer.decode(errors="replace")),
+        **{key: value for key, value in said.items() if value is not None},
     }
 
 

@@ -256,14 +256,21 @@ class Call:
         self.caller, self.callee = chosen.caller or "", chosen.callee or ""
         return await self._set_up(commands.Invite(option=chosen))
 
-    async def accept(self, option: CallOption | None = None, **fields: Unpack[CallFields]) -> Answered:
+    async def accept(
+        self,
+        option: CallOption | None = None,
+        *,
+        headers: Mapping[str, str] | None = None,
+        **fields: Unpack[CallFields],
+    ) -> Answered:
         """Answer the call, and return its `answer` event. Raises `CallEndedError` if it has gone meanwhile.
 
-        The fields of `CallOption` are keywords, laid over `option`.
+        The fields of `CallOption` are keywords, laid over `option`. `headers` are extra header fields of the 200.
         """
         if not self.incoming:
             raise LocalError("accept: this call is ours, so it is placed by invite")
-        return await self._set_up(commands.Accept(option=attrs.evolve(option or CallOption(), **fields)))
+        chosen = attrs.evolve(option or CallOption(), **fields)
+        return await self._set_up(commands.Accept(option=chosen, headers=headers))
 
     async def _set_up(self, command: commands.Invite | commands.Accept) -> Answered:
         if self._asked:
@@ -275,12 +282,15 @@ class Call:
             raise self._over()
         return self._course.answer
 
-    async def reject(self, reason: str = "", code: int = 603) -> None:
-        """Refuse the call with a final SIP status 400..699, and wait for its end. Nothing to do if it has ended."""
+    async def reject(self, reason: str = "", code: int = 603, headers: Mapping[str, str] | None = None) -> None:
+        """Refuse the call with a final SIP status 400..699, and wait for its end. Nothing to do if it has ended.
+
+        `headers` are extra header fields of the response.
+        """
         if not self.incoming:
             raise LocalError("reject: this call is ours; hang up")
         with suppress(CallEndedError):
-            await self._give(commands.Reject(reason=reason, code=code))
+            await self._give(commands.Reject(reason=reason, code=code, headers=headers))
         await self._course.settled.wait()
         if self.answered:
             raise LocalError("reject: the call is answered; hang up")

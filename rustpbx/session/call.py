@@ -24,6 +24,7 @@ from rustpbx.session.dialling import DialError, Dialling, header_lines
 from rustpbx.session.effects import Effect, Input
 from rustpbx.session.ending import ENDINGS, SYSTEM, Ending, of_bye, of_hangup
 from rustpbx.session.options import CallOption
+from rustpbx.session.parting import parting_of
 from rustpbx.session.playback import AutoHangUp, Output, ServerTrack
 from rustpbx.session.processing import unavailable, vad_params
 from rustpbx.session.protection import NO_SRTP, SrtpRules
@@ -92,6 +93,7 @@ class CallCore:
         self._agent = Machine(ATTACHMENT, lambda _: UPGRADE_TIME, "agent", call=self.id, words=cause_words)
         self._listening = False
         self._wanted_ringtone: str | None = None
+        self._answer_headers: Lines = ()
         self._ending: Ending = SYSTEM
         self._out: list[Effect] = []
 
@@ -253,6 +255,7 @@ class CallCore:
             getattr(self, f"_{action.name.lower()}")(cause, now)
 
     def _note_ending(self, trigger: CallTrigger, cause: Cause) -> None:
+        self.report.note_parting(parting_of(cause))
         if trigger is CallTrigger.BYE:
             self._ending = of_bye(incoming=self._incoming is not None)
         elif isinstance(cause, commands.Hangup):
@@ -281,6 +284,7 @@ class CallCore:
         assert self._incoming is not None  # noqa: S101 - only rows of incoming calls open a leg so
         if isinstance(cause, commands.Accept):
             self._take_option(cause.option)
+            self._answer_headers = self._lines(cause.headers, now)
             self._play(self.talk.track.retire_ringtone(now), now)
         self._wanted_ringtone = cause.ringtone if isinstance(cause, commands.Ring) else None
         self._out.append(effects.OpenLeg(self._incoming.local_host))
@@ -319,10 +323,12 @@ class CallCore:
         assert self._agreement is not None  # noqa: S101
         self._start_session_track(cause, now)
         self._process_audio(now)
-        self._out.append(sip.Answer(self.id, self._agreement.sdp.encode()))
+        self._out.append(sip.Answer(self.id, self._agreement.sdp.encode(), self._answer_headers))
 
-    def _refuse(self, cause: Cause, _: float) -> None:
-        self._out.append(refusal(self.id, cause, self.report))
+    def _refuse(self, cause: Cause, now: float) -> None:
+        headers = cause.headers if isinstance(cause, commands.Reject | commands.Hangup) else None
+        refuse = refusal(self.id, cause, self.report)
+        self._out.append(attrs.evolve(refuse, headers=(*refuse.headers, *self._lines(headers, now))))
 
     # -- actions: an agent's call -----------------------------------------------------------------------------------
 
@@ -399,7 +405,8 @@ class CallCore:
     def _tell_answer(self, cause: Input, now: float) -> None:
         assert self._agreement is not None  # noqa: S101
         sdp = self._agreement.theirs if isinstance(cause, sip.CallAnswered) else self._agreement.sdp
-        self._out.extend(map(effects.Tell, self.report.answer(sdp, now)))
+        passed = cause.passed if isinstance(cause, sip.CallAnswered) else ()
+        self._out.extend(map(effects.Tell, self.report.answer(sdp, now, passed)))
         self._listen()
 
     def _tell_reject(self, cause: Cause, now: float) -> None:
@@ -415,13 +422,16 @@ class CallCore:
         self._play(self.talk.release(now), now)
 
     def _hang_up(self, cause: Input | Tick, now: float) -> None:
-        headers: Lines = ()
-        if isinstance(cause, commands.Hangup):
-            try:
-                headers = header_lines("headers", cause.headers or {})
-            except DialError as problem:
-                self._out.extend(self.report.error("command", str(problem), None, now))
-        self._out.append(sip.HangUp(self.id, headers))
+        headers = self._lines(cause.headers, now) if isinstance(cause, commands.Hangup) else ()
+        self._out.append(sip.HangUp(self.id, headers, self._ending.q850))
+
+    def _lines(self, headers: Mapping[str, str] | None, now: float) -> Lines:
+        """An agent's header fields; none of them, and an `error`, if one of them is not for it to set."""
+        try:
+            return header_lines("headers", headers or {})
+        except DialError as problem:
+            self._out.extend(self.report.error("command", str(problem), None, now))
+            return ()
 
     def _stop_playback(self, _: Input, now: float) -> None:
         self._play(self.talk.close(now), now)
@@ -448,7 +458,7 @@ class CallCore:
                 self.talk.forget_held()
                 self._step(CallTrigger.AGENT_GONE, cause, now)
             elif self._incoming is not None:
-                self._out.append(effects.Tell(self.report.incoming(self._incoming.offer, now)))
+                self._out.append(effects.Tell(self.report.incoming(self._incoming, now)))
 
     _CLASSIFIERS: ClassVar[Mapping[type, Callable[[CallCore, Any], CallTrigger | None]]] = {
         commands.Invite: _classify_invite,

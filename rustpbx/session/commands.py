@@ -24,19 +24,27 @@ class Invite:
 
 @attrs.frozen(kw_only=True)
 class Accept:
-    """Answer the pending incoming call; `answer` follows. Without one: `reject` (481), `hangup`."""
+    """Answer the pending incoming call; `answer` follows. Without one: `reject` (481), `hangup`.
+
+    `headers` are extra header fields, by name, of the 200.
+    """
 
     name: ClassVar[str] = "accept"
     option: CallOption
+    headers: Mapping[str, str] | None = None
 
 
 @attrs.frozen(kw_only=True)
 class Reject:
-    """Refuse the pending incoming call with a final SIP status 400..699; `hangup` follows. Else ignored."""
+    """Refuse the pending incoming call with a final SIP status 400..699; `hangup` follows. Else ignored.
+
+    `headers` are extra header fields, by name, of the response.
+    """
 
     name: ClassVar[str] = "reject"
     reason: str
     code: int = 603
+    headers: Mapping[str, str] | None = None
 
 
 @attrs.frozen(kw_only=True)

@@ -10,30 +10,11 @@ from rustpbx.errors import RemoteError, RustpbxError
 from rustpbx.media.sdp.crypto import SrtpMode
 from rustpbx.session.options import CallOption, SipOption
 from rustpbx.sip.events import Credentials, SendInvite
-from rustpbx.sip.headers import canonical, is_token
+from rustpbx.sip.headers import is_token
 from rustpbx.sip.message import Lines, NameAddr
 from rustpbx.sip.parser import parse_aor, parse_name_addr
+from rustpbx.sip.passing import is_ours
 from rustpbx.sip.uri import Uri, parse_uri
-
-_OURS = frozenset(
-    {
-        "Via",
-        "From",
-        "To",
-        "Call-ID",
-        "CSeq",
-        "Contact",
-        "Max-Forwards",
-        "Content-Length",
-        "Content-Type",
-        "Route",
-        "Record-Route",
-        "Authorization",
-        "Proxy-Authorization",
-    }
-)
-"""Headers that the stack writes itself; an agent's copy would break the dialog."""
-
 
 MAX_TEXT = 1000
 MAX_HEADERS = 8000
@@ -73,7 +54,7 @@ class Dialling:
             raise DialError(f"option.callee: {option.callee!r} has no host")
         fallback = f"sip:{sip.username}@{sip.realm}" if sip.username and sip.realm else own_address
         return cls(
-            caller=_named("option.caller", option.caller or fallback),
+            caller=_shown(_named("option.caller", option.caller or fallback), sip.display_name),
             callee=callee,
             credentials=Credentials(sip.username, sip.password or "", sip.realm or "") if sip.username else None,
             contact=_contact(sip.contact),
@@ -104,6 +85,15 @@ def _named(key: str, text: str) -> NameAddr:
         raise DialError(f"{key}: {problem}") from None
 
 
+def _shown(caller: NameAddr, name: str | None) -> NameAddr:
+    """The caller with the display name that the option gives it."""
+    if name is None:
+        return caller
+    if len(name) > MAX_TEXT or not name.isprintable():
+        raise DialError("option.sip.displayName: not a name that can be shown")
+    return attrs.evolve(caller, display_name=name)
+
+
 def _contact(text: str | None) -> Uri | None:
     if not text:
         return None
@@ -128,7 +118,7 @@ def header_lines(key: str, headers: Mapping[str, str]) -> Lines:
     if sum(len(name) + len(value) for name, value in headers.items()) > MAX_HEADERS:
         raise DialError(f"{key}: more than {MAX_HEADERS} characters do not fit a request")
     for name, value in headers.items():
-        if canonical(name) in _OURS:
+        if is_ours(name):
             raise DialError(f"{key}: {name} is written by the server")
         if not is_token(name) or not value.isprintable():
             raise DialError(f"{key}: {name!r} is not a header field")

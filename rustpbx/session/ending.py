@@ -30,15 +30,17 @@ _BY_INITIATOR = {"caller": "caller", "callee": "callee", "system": "autohangup"}
 
 @attrs.frozen
 class Ending:
-    """`reason` and `initiator` of the `hangup` event."""
+    """`reason` and `initiator` of the `hangup` event; `q850` is the cause that our own BYE or CANCEL names."""
 
     reason: str
     initiator: str
+    q850: int = 16  # the normal end
 
 
 SYSTEM = Ending("system", "system")
-_FAILED = Ending("failed", "system")
-_NO_ANSWER = Ending("noAnswer", "system")
+_FAILED = Ending("failed", "system", 41)  # temporary failure
+_UNUSABLE = Ending("failed", "system", 65)  # bearer capability not implemented
+_NO_ANSWER = Ending("noAnswer", "system", 19)  # no answer from the user, who has been alerted
 
 ENDINGS: dict[T, Ending] = {
     T.REFUSED: Ending("callee", "callee"),
@@ -47,8 +49,8 @@ ENDINGS: dict[T, Ending] = {
     T.ACCEPT_TIMEOUT: _NO_ANSWER,
     T.RING_TIMEOUT: _NO_ANSWER,
     T.ANNOUNCE_FAILED: Ending("serverUnavailable", "system"),
-    T.ANSWERED_UNUSABLE: _FAILED,
-    T.INCOMING_UNUSABLE: _FAILED,
+    T.ANSWERED_UNUSABLE: _UNUSABLE,
+    T.INCOMING_UNUSABLE: _UNUSABLE,
     T.INVITE_UNUSABLE: _FAILED,
     T.INVITE_DENIED: Ending("rejected", "system"),
     T.SETUP_FAILED: _FAILED,

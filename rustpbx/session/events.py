@@ -17,7 +17,12 @@ import attrs
 
 @attrs.frozen(kw_only=True)
 class Incoming:
-    """A phone calls: first event on a socket whose id is a pending incoming call. `sdp` is the phone's offer."""
+    """A phone calls: first event on a socket whose id is a pending incoming call. `sdp` is the phone's offer.
+
+    What the phone says of the caller is in the rest, as far as it does: `caller_name` (From's display name),
+    `asserted_identity` (P-Asserted-Identity or Remote-Party-ID, a URI) and `asserted_name`, `privacy` (the words of
+    that header field). `headers` here and below are the header fields that `pass_headers` lets through.
+    """
 
     name: ClassVar[str] = "incoming"
     track_id: str
@@ -25,6 +30,11 @@ class Incoming:
     caller: str
     callee: str
     sdp: str
+    caller_name: str | None = None
+    asserted_identity: str | None = None
+    asserted_name: str | None = None
+    privacy: str | None = None
+    headers: Mapping[str, str] | None = None
 
 
 @attrs.frozen(kw_only=True)
@@ -47,11 +57,16 @@ class Answered:
     timestamp: int
     sdp: str
     refer: bool = False
+    headers: Mapping[str, str] | None = None
 
 
 @attrs.frozen(kw_only=True)
 class Rejected:
-    """`reject`: the call was refused. `reason` is the SIP phrase, `code` the SIP status."""
+    """`reject`: the call was refused. `reason` is the SIP phrase, `code` the SIP status.
+
+    `sip_code` and `sip_reason` say that it was the far end who refused it, and `q850` is the cause that it told, or
+    else the one that its status stands for.
+    """
 
     name: ClassVar[str] = "reject"
     track_id: str
@@ -59,6 +74,10 @@ class Rejected:
     reason: str
     code: int | None = None
     refer: bool = False
+    sip_code: int | None = None
+    sip_reason: str | None = None
+    q850: int | None = None
+    headers: Mapping[str, str] | None = None
 
 
 @attrs.frozen(kw_only=True)
@@ -76,7 +95,8 @@ class HungUp:
 
     `reason` is a plain word (`caller`, `callee`, `system`, `autohangup`, `canceled`, `rejected`, `refer`,
     `noAnswer`, `inactivityTimeout` ...) or the agent's own text; `initiator` is `caller`, `callee`, `system` or the
-    agent's own word. `extra` is the call option's. The times are RFC 3339 strings on the wire.
+    agent's own word. `extra` is the call option's. The times are RFC 3339 strings on the wire. `sip_code`,
+    `sip_reason`, `q850` and `headers` are what the far end said with its refusal, CANCEL or BYE, as in `Rejected`.
     """
 
     name: ClassVar[str] = "hangup"
@@ -92,6 +112,10 @@ class HungUp:
     to: Attendee | None = None
     extra: Mapping[str, str] | None = None
     refer: bool = False
+    sip_code: int | None = None
+    sip_reason: str | None = None
+    q850: int | None = None
+    headers: Mapping[str, str] | None = None
 
 
 @attrs.frozen(kw_only=True)

@@ -130,7 +130,8 @@ class MediaPassOption:
 class SipOption:
     """What an outgoing INVITE carries: digest credentials, a Contact URI, extra header fields by name.
 
-    Empty credentials are no credentials; an empty `realm` answers any realm. `srtp` is `off`, `prefer` or `require`
+    Empty credentials are no credentials; an empty `realm` answers any realm. `display_name` is what the callee's phone
+    may show of the caller, in place of the one in `caller`. `srtp` is `off`, `prefer` or `require`
     for this call; None is what the account or the server has.
     """
 
@@ -139,6 +140,7 @@ class SipOption:
     realm: str | None = None
     contact: str | None = None
     headers: Mapping[str, str] | None = None
+    display_name: str | None = None
     srtp: str | None = None
 
 

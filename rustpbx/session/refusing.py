@@ -9,6 +9,7 @@ from rustpbx.session.playback import AutoHangUp
 from rustpbx.session.reporting import Reporter
 from rustpbx.session.triggers import Cause
 from rustpbx.sip import events as sip
+from rustpbx.sip.cause import OF_STATUS
 
 
 def refusal(leg: str, cause: Cause, report: Reporter) -> sip.Refuse:
@@ -29,7 +30,7 @@ def refusal(leg: str, cause: Cause, report: Reporter) -> sip.Refuse:
             status = 500
         case AutoHangUp():
             status = 603
-    return sip.Refuse(leg, status, reason)
+    return sip.Refuse(leg, status, reason, cause=OF_STATUS.get(status))
 
 
 def rejection(cause: Cause, report: Reporter) -> tuple[int, str]:

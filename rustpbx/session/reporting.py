@@ -9,6 +9,9 @@ from rustpbx.media import events as media
 from rustpbx.session import events
 from rustpbx.session.effects import Tell
 from rustpbx.session.ending import Ending
+from rustpbx.session.parting import NOTHING_SAID, Parting, by_name
+from rustpbx.sip import events as sip
+from rustpbx.sip.message import Lines
 from rustpbx.sip.uri import Uri
 from rustpbx.speech.base import Transcript
 
@@ -32,6 +35,7 @@ class Reporter:
         self.status = 488
         """The SIP status that says so."""
         self._ssrc = 0
+        self._parting = NOTHING_SAID
         self._from: events.Attendee | None = None
         self._to: events.Attendee | None = None
         self._held: list[events.ErrorEvent] = []
@@ -52,15 +56,21 @@ class Reporter:
 
     # -- the call ---------------------------------------------------------------------------------------------------
 
-    def incoming(self, offer: bytes, now: float) -> events.Incoming:
+    def incoming(self, call: sip.IncomingCall, now: float) -> events.Incoming:
         """`incoming`, for an agent that has just attached."""
         caller, callee = self.addresses
+        asserted = call.identity.asserted[0] if call.identity.asserted else None
         return events.Incoming(
             track_id=self._id,
             timestamp=self._wall(now),
             caller=caller,
             callee=callee,
-            sdp=mask_media_keys(offer.decode("utf-8", "replace")),
+            sdp=mask_media_keys(call.offer.decode("utf-8", "replace")),
+            caller_name=call.caller.display_name or None,
+            asserted_identity=str(asserted.uri.bare()) if asserted else None,
+            asserted_name=(asserted.display_name or None) if asserted else None,
+            privacy=";".join(call.identity.privacy) or None,
+            headers=by_name(call.passed),
         )
 
     def ringing(self, *, early_media: bool, now: float) -> events.Ringing:
@@ -69,15 +79,32 @@ class Reporter:
             self.rang_at = self._wall(now)
         return events.Ringing(track_id=self._id, timestamp=self._wall(now), early_media=early_media)
 
-    def answer(self, sdp: str, now: float) -> list[events.Answered | events.ErrorEvent]:
+    def answer(self, sdp: str, now: float, passed: Lines = ()) -> list[events.Answered | events.ErrorEvent]:
         """`answer`, then the errors that had to wait for it."""
         self.answered_at = self._wall(now)
         held, self._held = self._held, []
-        return [events.Answered(track_id=self._id, timestamp=self.answered_at, sdp=mask_media_keys(sdp)), *held]
+        answer = events.Answered(
+            track_id=self._id, timestamp=self.answered_at, sdp=mask_media_keys(sdp), headers=by_name(passed)
+        )
+        return [answer, *held]
+
+    def note_parting(self, parting: Parting) -> None:
+        """What the far end said with the end of the call; it is in `reject` and `hangup`."""
+        self._parting = parting
 
     def reject(self, code: int, reason: str, now: float) -> events.Rejected:
         """`reject`."""
-        return events.Rejected(track_id=self._id, timestamp=self._wall(now), reason=reason, code=code)
+        said = self._parting
+        return events.Rejected(
+            track_id=self._id,
+            timestamp=self._wall(now),
+            reason=reason,
+            code=code,
+            sip_code=said.code,
+            sip_reason=said.reason,
+            q850=said.q850,
+            headers=said.headers,
+        )
 
     def hangup(self, ending: Ending, now: float) -> events.HungUp:
         """`hangup`, the last event."""
@@ -93,6 +120,10 @@ class Reporter:
             from_=self._from,
             to=self._to,
             extra=self.extra,
+            sip_code=self._parting.code,
+            sip_reason=self._parting.reason,
+            q850=self._parting.q850,
+            headers=self._parting.headers,
         )
 
     def track_start(self, ssrc: int, now: float) -> events.TrackStart:

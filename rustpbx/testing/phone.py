@@ -154,25 +154,32 @@ class PhoneCall:
         body = self._answer_offer(self._offer()) if early_media else b""
         self._phone.wish(sip.Ring(self.leg, status, body))
 
-    def answer(self, *, codecs: tuple[Codec, ...] = BOTH_LAWS, dtmf: bool = True, body: bytes | None = None) -> None:
-        """Answer the incoming call. Raises `NegotiationError` if the offer has nothing for us.
+    def answer(
+        self,
+        *,
+        codecs: tuple[Codec, ...] = BOTH_LAWS,
+        dtmf: bool = True,
+        body: bytes | None = None,
+        headers: Lines = (),
+    ) -> None:
+        """Answer the incoming call, `headers` in the 200. Raises `NegotiationError` if the offer has nothing for us.
 
         With a `body`, that is what the 200 carries, whatever it is; there is no audio then.
         """
         self._local = attrs.evolve(self._local, codecs=codecs, dtmf=dtmf)
         if body is None:
             body = self._answer_offer(self._offer())
-        self._phone.wish(sip.Answer(self.leg, body))
+        self._phone.wish(sip.Answer(self.leg, body, headers))
         self._become(State.TALKING)
 
-    def reject(self, status: int = 486, reason: str | None = None) -> None:
+    def reject(self, status: int = 486, reason: str | None = None, headers: Lines = ()) -> None:
         """Refuse the incoming call with a final status."""
-        self._phone.wish(sip.Refuse(self.leg, status, reason))
+        self._phone.wish(sip.Refuse(self.leg, status, reason, headers))
         self._end(None)
 
-    def hang_up(self) -> None:
-        """End the call: BYE, CANCEL or a refusal, as its state demands."""
-        self._phone.wish(sip.HangUp(self.leg))
+    def hang_up(self, headers: Lines = ()) -> None:
+        """End the call: BYE, CANCEL or a refusal, as its state demands; `headers` go with it."""
+        self._phone.wish(sip.HangUp(self.leg, headers))
         self._end(None)
 
     cancel = hang_up

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import get_args
+from typing import Any, get_args
 
 import attrs
 import pytest
@@ -35,22 +35,56 @@ from rustpbx.session.events import (
 
 T = 1761812101000
 
+SAID: dict[str, Any] = {"sip_code": 486, "sip_reason": "Busy Here", "q850": 17, "headers": {"X-A": "1"}}
+SAID_ON_THE_WIRE = {"sipCode": 486, "sipReason": "Busy Here", "q850": 17, "headers": {"X-A": "1"}}
+
 FULL: list[tuple[Event, dict[str, object]]] = [
     (
-        Incoming(track_id="s", timestamp=T, caller="sip:a@x", callee="sip:b@x", sdp="v=0"),
-        {"event": "incoming", "trackId": "s", "timestamp": T, "caller": "sip:a@x", "callee": "sip:b@x", "sdp": "v=0"},
+        Incoming(
+            track_id="s",
+            timestamp=T,
+            caller="sip:a@x",
+            callee="sip:b@x",
+            sdp="v=0",
+            caller_name="Al",
+            asserted_identity="sip:al@carrier",
+            asserted_name="Albert",
+            privacy="id",
+            headers={"X-A": "1"},
+        ),
+        {
+            "event": "incoming",
+            "trackId": "s",
+            "timestamp": T,
+            "caller": "sip:a@x",
+            "callee": "sip:b@x",
+            "sdp": "v=0",
+            "callerName": "Al",
+            "assertedIdentity": "sip:al@carrier",
+            "assertedName": "Albert",
+            "privacy": "id",
+            "headers": {"X-A": "1"},
+        },
     ),
     (
         Ringing(track_id="s", timestamp=T, early_media=True, refer=True),
         {"event": "ringing", "trackId": "s", "timestamp": T, "earlyMedia": True, "refer": True},
     ),
     (
-        Answered(track_id="s", timestamp=T, sdp="v=0", refer=True),
-        {"event": "answer", "trackId": "s", "timestamp": T, "sdp": "v=0", "refer": True},
+        Answered(track_id="s", timestamp=T, sdp="v=0", refer=True, headers={"X-A": "1"}),
+        {"event": "answer", "trackId": "s", "timestamp": T, "sdp": "v=0", "refer": True, "headers": {"X-A": "1"}},
     ),
     (
-        Rejected(track_id="s", timestamp=T, reason="Busy Here", code=486, refer=True),
-        {"event": "reject", "trackId": "s", "timestamp": T, "reason": "Busy Here", "code": 486, "refer": True},
+        Rejected(track_id="s", timestamp=T, reason="Busy Here", code=486, refer=True, **SAID),
+        {
+            "event": "reject",
+            "trackId": "s",
+            "timestamp": T,
+            "reason": "Busy Here",
+            "code": 486,
+            "refer": True,
+            **SAID_ON_THE_WIRE,
+        },
     ),
     (
         HungUp(
@@ -66,8 +100,10 @@ FULL: list[tuple[Event, dict[str, object]]] = [
             to=Attendee(username="4021", realm="198.51.100.9", source="sip:4021@198.51.100.9"),
             extra={"k": "v"},
             refer=True,
+            **SAID,
         ),
         {
+            **SAID_ON_THE_WIRE,
             "event": "hangup",
             "trackId": "s",
             "timestamp": T,

@@ -107,6 +107,11 @@ COMMANDS: list[tuple[str, Command]] = [
     ('{"command":"interrupt","graceful":true,"fadeOutMs":20}', Interrupt(graceful=True, fade_out_ms=20)),
     ('{"command":"pause"}', Pause()),
     ('{"command":"resume"}', Resume()),
+    ('{"command":"accept","option":{},"headers":{"X-A":"1"}}', Accept(option=CallOption(), headers={"X-A": "1"})),
+    (
+        '{"command":"reject","reason":"no","headers":{"X-A":"1"}}',
+        Reject(reason="no", headers={"X-A": "1"}),
+    ),
     ('{"command":"hangup"}', Hangup()),
     (
         '{"command":"hangup","reason":"bye","initiator":"user","headers":{"X-A":"1"}}',

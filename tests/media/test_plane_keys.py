@@ -212,8 +212,8 @@ def test_any_keys_at_any_pace(
                 heard += receiver.receive(1, begin & 0xFFFFFFFF, payload) or ""
             case Sound(pcm=pcm):
                 assert pcm.shape == (160,)
-            case Released(told=digit):
-                told += digit or ""
+            case Released(told=pressed):
+                told += pressed or ""
         now += step * 160
     assert told == "".join(digit for digit, *_ in presses)
     assert heard == "".join(digit for digit, _, _, inband in presses if not inband)

@@ -11,6 +11,7 @@ from rustpbx.session import commands, effects, events
 from rustpbx.session.options import CallOption, SipOption, SynthesisOption, TranscriptionOption, VadOption
 from rustpbx.session.tables import Call
 from rustpbx.sip import events as sip
+from rustpbx.sip.cause import OF_STATUS
 from rustpbx.sip.uri import parse_uri
 from tests.kit.session import NO_AUDIO, OFFER, Bench, names, told, wall, wishes
 
@@ -134,7 +135,7 @@ def test_no_port_for_an_accepted_call_is_an_error_and_a_503() -> None:
     bench.incoming()
     bench.attach()
     out = bench.give(ACCEPT)
-    assert wishes(out) == [sip.Refuse("s1", 503, "no RTP port is free")]
+    assert wishes(out) == [sip.Refuse("s1", 503, "no RTP port is free", cause=41)]
     assert names(out) == ["error", "hangup"]
 
 
@@ -165,7 +166,7 @@ def test_reject_sends_its_code_and_reason_and_ends() -> None:
     bench.incoming()
     bench.attach()
     out = bench.give(commands.Reject(reason="busy right now", code=486))
-    assert wishes(out) == [sip.Refuse("s1", 486, "busy right now")]
+    assert wishes(out) == [sip.Refuse("s1", 486, "busy right now", cause=17)]
     assert (last_hangup(out).reason, last_hangup(out).initiator) == ("rejected", "callee")
 
 
@@ -175,7 +176,7 @@ def test_hang_up_before_accept_declines_and_busy_is_486() -> None:
         bench = Bench()
         bench.incoming()
         bench.attach()
-        assert wishes(bench.give(commands.Hangup(reason=reason))) == [sip.Refuse("s1", status)]
+        assert wishes(bench.give(commands.Hangup(reason=reason))) == [sip.Refuse("s1", status, cause=OF_STATUS[status])]
 
 
 def test_nobody_accepts_in_time() -> None:
@@ -187,7 +188,7 @@ def test_nobody_accepts_in_time() -> None:
     bench.give(commands.Ring())
     assert wishes(bench.wait(50)) == []
     out = bench.wait(10)
-    assert wishes(out) == [sip.Refuse("s1", 480)]
+    assert wishes(out) == [sip.Refuse("s1", 480, cause=18)]
     assert last_hangup(out).reason == "noAnswer"
 
 
@@ -195,7 +196,9 @@ def test_a_failed_webhook_is_a_503_unless_an_agent_came_all_the_same() -> None:
     """The failure counts only while nobody is attached."""
     alone = Bench()
     alone.incoming()
-    assert wishes(alone.give(effects.AnnounceFailed("webhook failed"))) == [sip.Refuse("s1", 503, "webhook failed")]
+    assert wishes(alone.give(effects.AnnounceFailed("webhook failed"))) == [
+        sip.Refuse("s1", 503, "webhook failed", cause=41)
+    ]
     claimed = Bench()
     claimed.incoming()
     claimed.attach()
@@ -218,7 +221,7 @@ def test_a_socket_lost_after_ringing_turns_the_caller_away() -> None:
     bench.incoming()
     bench.attach()
     bench.give(commands.Ring())
-    assert wishes(bench.give(effects.AgentGone("dropped"))) == [sip.Refuse("s1", 480)]
+    assert wishes(bench.give(effects.AgentGone("dropped"))) == [sip.Refuse("s1", 480, cause=18)]
     assert bench.core.done
 
 
@@ -280,7 +283,7 @@ def test_a_200_that_cannot_be_used_is_rejected_and_hung_up(body: bytes) -> None:
     """BYE to the phone; `reject` 488, `trackEnd`, `hangup` to the agent."""
     bench = dialled()
     out = bench.give(sip.CallAnswered("s1", body))
-    assert wishes(out) == [sip.HangUp("s1")]
+    assert wishes(out) == [sip.HangUp("s1", cause=65)]
     assert names(out) == ["reject", "trackEnd", "hangup"]
     rejected = told(out)[0]
     assert isinstance(rejected, events.Rejected)
@@ -301,7 +304,7 @@ def test_hang_up_while_it_rings_cancels_at_once() -> None:
     bench = dialled()
     bench.give(sip.CallProgress("s1", 180, "Ringing", b""))
     out = bench.give(commands.Hangup())
-    assert wishes(out) == [sip.HangUp("s1")]
+    assert wishes(out) == [sip.HangUp("s1", cause=16)]
     assert names(out) == ["trackEnd", "hangup"]
 
 
@@ -309,7 +312,7 @@ def test_nobody_answers() -> None:
     """The ring limit cancels and rejects with 408."""
     bench = dialled()
     out = bench.wait(120)
-    assert wishes(out) == [sip.HangUp("s1")]
+    assert wishes(out) == [sip.HangUp("s1", cause=19)]
     assert names(out) == ["reject", "trackEnd", "hangup"]
     assert last_hangup(out).reason == "noAnswer"
 
@@ -386,7 +389,7 @@ def test_who_hung_up(make: Callable[[], Bench], who: str) -> None:
 def test_the_words_of_a_hangup_command(command: commands.Hangup, reason: str, initiator: str) -> None:
     """Codes in any case, free text echoed, the initiator kept."""
     out = answered_incoming().give(command)
-    assert wishes(out) == [sip.HangUp("s1")]
+    assert wishes(out) == [sip.HangUp("s1", cause=16)]
     assert (last_hangup(out).reason, last_hangup(out).initiator) == (reason, initiator)
 
 
@@ -396,12 +399,12 @@ def test_words_and_headers_of_an_agent_cannot_break_out_of_their_line() -> None:
     bench.incoming()
     bench.attach()
     refused = bench.give(commands.Reject(reason="no\r\nVia: x"))
-    assert wishes(refused) == [sip.Refuse("s1", 603, "no  Via: x")]
+    assert wishes(refused) == [sip.Refuse("s1", 603, "no  Via: x", cause=21)]
     out = answered_incoming().give(commands.Hangup(headers={"X-A": "b\r\nVia: x"}))
-    assert wishes(out) == [sip.HangUp("s1")]
+    assert wishes(out) == [sip.HangUp("s1", cause=16)]
     assert names(out) == ["error", "trackEnd", "hangup"]
     out = answered_incoming().give(commands.Hangup(headers={"X-A": "b"}))
-    assert wishes(out) == [sip.HangUp("s1", (("X-A", "b"),))]
+    assert wishes(out) == [sip.HangUp("s1", (("X-A", "b"),), cause=16)]
 
 
 def test_the_end_is_told_once_and_in_order_with_a_playback_under_way() -> None:
@@ -427,7 +430,7 @@ def test_the_end_is_told_once_and_in_order_with_a_playback_under_way() -> None:
 def test_a_lost_agent_hangs_up_an_answered_call() -> None:
     """No call stays up without an agent."""
     out = answered_incoming().give(effects.AgentGone("dropped"))
-    assert wishes(out) == [sip.HangUp("s1")]
+    assert wishes(out) == [sip.HangUp("s1", cause=41)]
 
 
 def test_a_reinvite_is_answered_and_media_follows() -> None:
@@ -505,7 +508,7 @@ def test_auto_hangup_lets_the_last_frames_arrive() -> None:
     out = bench.give(effects.TrackPlayedOut(1))
     assert (names(out), wishes(out)) == (["trackEnd"], [])
     out = bench.wait(0.2)
-    assert wishes(out) == [sip.HangUp("s1")]
+    assert wishes(out) == [sip.HangUp("s1", cause=16)]
     assert (last_hangup(out).reason, last_hangup(out).initiator) == ("system", "system")
 
 
@@ -537,7 +540,11 @@ def test_nothing_is_said_after_the_end() -> None:
 
 @pytest.mark.parametrize(
     ("make", "last_wish"),
-    [(answered_incoming, sip.HangUp("s1")), (dialled, sip.HangUp("s1")), (dialled_and_answered, sip.HangUp("s1"))],
+    [
+        (answered_incoming, sip.HangUp("s1", cause=41)),
+        (dialled, sip.HangUp("s1", cause=41)),
+        (dialled_and_answered, sip.HangUp("s1", cause=41)),
+    ],
 )
 def test_a_bug_in_the_shell_ends_the_call_in_order(make: Callable[[], Bench], last_wish: sip.Wish) -> None:
     """BYE or CANCEL, `trackEnd`, `hangup`: as any other end, by the system."""
@@ -551,7 +558,7 @@ def test_a_bug_before_the_answer_is_a_500() -> None:
     """The caller is told that it is our fault."""
     bench = Bench()
     bench.incoming()
-    assert wishes(bench.give(effects.Broken("ValueError: x"))) == [sip.Refuse("s1", 500)]
+    assert wishes(bench.give(effects.Broken("ValueError: x"))) == [sip.Refuse("s1", 500, cause=41)]
     assert bench.core.done
 
 
@@ -571,7 +578,7 @@ def test_the_ack_of_a_delayed_offer_without_an_answer_ends_the_call() -> None:
         bench.attach()
         bench.give(ACCEPT)
         out = bench.give(sip.CallConfirmed("s1", body))
-        assert wishes(out) == [sip.HangUp("s1")]
+        assert wishes(out) == [sip.HangUp("s1", cause=65)]
         assert last_hangup(out).reason == "failed"
 
 
@@ -605,7 +612,7 @@ def test_early_media_with_auto_hangup_turns_the_caller_away() -> None:
         commands.Tts(text="we are closed", end_of_stream=True, auto_hangup=True),
     )
     out = bench.give(effects.TrackPlayedOut(1))
-    assert wishes(out) == [sip.Refuse("s1", 603)]
+    assert wishes(out) == [sip.Refuse("s1", 603, cause=21)]
     assert names(out) == ["trackEnd", "trackEnd", "hangup"]
 
 

@@ -8,10 +8,10 @@ import pytest
 
 from rustpbx.media.events import KeyReleased
 from rustpbx.session import commands, effects
-from rustpbx.session.call import Call
 from rustpbx.session.events import ErrorEvent
 from rustpbx.session.keying import ANSWER_LIMIT, HOLD_LIMIT, MOST_KEYS
 from rustpbx.session.options import CallOption
+from rustpbx.session.tables import Call
 from rustpbx.sip import events as sip
 from tests.kit.session import OFFER, Bench, told
 

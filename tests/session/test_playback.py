@@ -154,7 +154,7 @@ def test_the_last_command_decides_about_auto_hangup() -> None:
     bench.give(effects.TrackPlayedOut(1))
     assert wishes(bench.wait(1)) == []
     bench.give(commands.Tts(text="c", play_id="p", auto_hangup=True), commands.Interrupt())
-    assert wishes(bench.wait(1)) == [sip.HangUp("s1")]
+    assert wishes(bench.wait(1)) == [sip.HangUp("s1", cause=16)]
 
 
 def test_waiting_for_input_after_a_playback() -> None:

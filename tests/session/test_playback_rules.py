@@ -106,7 +106,7 @@ def test_an_interrupted_playback_hangs_up_and_waits() -> None:
     bench.give(commands.Tts(text="a", auto_hangup=True), commands.Interrupt(graceful=True))
     assert wishes(bench.wait(5)) == []
     bench.give(effects.TrackPlayedOut(2))
-    assert wishes(bench.wait(1)) == [sip.HangUp("s1")]
+    assert wishes(bench.wait(1)) == [sip.HangUp("s1", cause=16)]
 
 
 @pytest.mark.parametrize(
