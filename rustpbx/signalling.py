@@ -13,6 +13,7 @@ from rustpbx.sip.admission import SCANNERS, AdmissionRules
 from rustpbx.sip.auth_server import Realm
 from rustpbx.sip.endpoint import EndpointConfig
 from rustpbx.sip.hop import Transport
+from rustpbx.sip.passing import PassList
 from rustpbx.sip.shell.connections import Streams
 from rustpbx.sip.shell.stack import Stack
 from rustpbx.sip.shell.tls import Tls, TlsFiles
