@@ -294,6 +294,13 @@ def token(value: object) -> str:
     return text(value)
 
 
+def header_pattern(value: object) -> str:
+    """The name of a header field, in which `*` stands for any characters."""
+    if not re.fullmatch(r"[A-Za-z0-9*.!%_+`'~-]{1,80}", text(value)):
+        raise BadValueError(f"expected the name of a header field, with * for any characters, got {_kind(value)}")
+    return text(value)
+
+
 def header_pairs(value: object) -> tuple[tuple[str, str], ...]:
     """HTTP header fields: a list of `[name, value]` pairs, or a table."""
     if isinstance(value, Mapping):
