@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from rustpbx.config import parse_config
 from rustpbx.media.sdp import SessionDescription, parse_sdp
 from rustpbx.sip.hop import Transport
 from rustpbx.testing.voice import heard_text, spoken
@@ -137,6 +138,34 @@ async def test_no_call_where_one_insists_and_the_other_cannot(
                 assert (await agent.until("reject"))["code"] == 488
                 await agent.ended()
         assert house.rtp.sent == []
+
+
+async def test_the_trunk_of_the_documentation(tmp_path: Path) -> None:
+    """The keys that docs/sip.md tells to set, but for port, address and files: a call out and a call in."""
+    text = (Path(__file__).parents[2] / "docs" / "sip.md").read_text().partition("## A trunk by TLS with SRTP")[2]
+    told = parse_config(text.partition("```toml\n")[2].partition("```")[0]).ua
+    assert told is not None
+    assert told.tls_port is not None
+    ua = {"srtp": told.srtp, "srtp_suites": told.srtp_suites}
+    async with phone_and_house(tmp_path, "srtp-mand", **ua) as (house, phone):
+        async with house.agent() as agent:
+            callee = f"sip:{phone.user}@{phone.address[0]}:{phone.address[1] + 1};transport=tls"
+            await agent.send("invite", option={"callee": callee, **SPEECH})
+            await agent.until("ringing")
+            await phone.do("accept")
+            assert (await agent.until("asrFinal"))["text"] == QUESTION
+            await agent.send("hangup")
+            await over(agent, "system", "system")
+        await phone.closed()
+        await phone.do("dial", house.uri_by(Transport.TLS))
+        async with house.incoming() as agent:
+            await agent.send("accept", option=SPEECH)
+            assert (await agent.until("asrFinal"))["text"] == QUESTION
+            await agent.send("hangup")
+            await over(agent, "system", "system")
+        await phone.closed(2)
+        assert protected(house)
+        assert {passed.transport for passed in house.sip.messages} == {Transport.TLS}
 
 
 async def test_baresip_holds_and_resumes(tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ from rustpbx.control.wire import WireError, decode_command, encode_command
 from rustpbx.errors import LocalError, MediaError, RemoteError
 from rustpbx.media.decode import container_of, decode
 from rustpbx.media.dtmf import DIGITS, DigitReceiver
-from rustpbx.media.events import Direction, MediaFormat
+from rustpbx.media.events import Direction, MediaFormat, SrtpKey, SrtpSuite
 from rustpbx.media.rtcp import (
     Bye,
     ReceiverReport,
@@ -37,7 +37,7 @@ from rustpbx.media.rtcp import (
     round_trip,
 )
 from rustpbx.media.rtp import build_rtp, is_rtcp, parse_rtp, payload_span
-from rustpbx.media.sdp.crypto import SrtpMode
+from rustpbx.media.sdp.crypto import Security, SrtpMode
 from rustpbx.media.sdp.encoder import encode_sdp
 from rustpbx.media.sdp.model import MediaDescription, SdpError, SessionDescription
 from rustpbx.media.sdp.negotiate import LocalMedia, NegotiationError, accept_answer, answer, offer
@@ -53,6 +53,7 @@ from rustpbx.sip.parser import Limits, MalformedRequest, PartialRequest, parse_a
 from rustpbx.sip.uri import parse_uri
 from tests.kit.raw_control import responses, talk
 from tests.kit.raw_plane import listen as media_plane
+from tests.kit.raw_srtp import listen as srtp
 from tests.kit.script_sip import play as sip_endpoint
 
 __all__ = [
@@ -70,6 +71,7 @@ __all__ = [
     "sip_endpoint",
     "sip_framing",
     "sip_message",
+    "srtp",
 ]
 
 T = TypeVar("T")
@@ -260,10 +262,19 @@ def _challenged(text: str) -> None:
 
 # -- media ----------------------------------------------------------------------------------------------------------
 
+
+def _security(mode: SrtpMode) -> Security:
+    """Keys of ours."""
+    keys = tuple(SrtpKey(suite, bytes(suite.key_size)) for suite in SrtpSuite)
+    return Security(mode=mode, keys=keys, offered=tuple(SrtpSuite)[:3])
+
+
 LOCALS = (
     LocalMedia(host="192.0.2.10", port=12_000, ssrc=1, session_id=2),
     LocalMedia(host="2001:db8::10", port=12_000, ssrc=1, session_id=2, own_order=True, dtmf=False),
     LocalMedia(host="192.0.2.10", port=12_000, ssrc=1, session_id=2, direction=Direction.RECVONLY),
+    LocalMedia(host="192.0.2.10", port=12_000, ssrc=1, session_id=2, security=_security(SrtpMode.PREFER)),
+    LocalMedia(host="192.0.2.10", port=12_000, ssrc=1, session_id=2, security=_security(SrtpMode.REQUIRE)),
 )
 SENDING = {Direction.SENDRECV, Direction.SENDONLY}
 RECEIVING = {Direction.SENDRECV, Direction.RECVONLY}
