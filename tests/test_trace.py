@@ -220,7 +220,7 @@ async def test_the_trace_of_an_incoming_call_while_it_runs_and_afterwards() -> N
     """All of its messages from the INVITE on, in order, with their times; gone after a while."""
     async with admin() as (house, client):
         async with answered(house) as (call, agent):
-            path = f"/call/trace/{quote(house.server.registry.summaries()[0].session_id)}"
+            path = f"/call/{quote(house.server.registry.summaries()[0].session_id)}/sip"
             running = await client.get(path, params={"format": "json"})
             assert [line.split()[0] for _, line in first_lines(running)] == ["INVITE", "SIP/2.0", "SIP/2.0", "ACK"]
             call.hang_up()
@@ -249,12 +249,12 @@ async def test_the_trace_of_an_incoming_call_while_it_runs_and_afterwards() -> N
 async def test_the_trace_of_an_agents_call() -> None:
     """Found by the session id that the agent chose; before its INVITE it is empty, not unknown."""
     async with admin() as (house, client), house.agent("/call/sip?id=my-call") as agent:
-        assert first_lines(await client.get("/call/trace/my-call?format=json")) == []
+        assert first_lines(await client.get("/call/my-call/sip?format=json")) == []
         await agent.send("invite", option={"callee": house.phone.uri})
         call = await house.phone.ring()
         call.reject(486)
         await over(agent)
-        lines = first_lines(await client.get("/call/trace/my-call?format=json"))
+        lines = first_lines(await client.get("/call/my-call/sip?format=json"))
         assert [(way, line.split()[0 if way == "out" else 1]) for way, line in lines] == [
             ("out", "INVITE"),
             ("in", "100"),
@@ -264,12 +264,13 @@ async def test_the_trace_of_an_agents_call() -> None:
 
 
 @pytest.mark.parametrize(
-    ("path", "status"), [("nobody", 404), ("a?format=xml", 400), (f"{'x' * 257}", 400), ("nobody?format=json", 404)]
+    ("path", "status"),
+    [("nobody/sip", 404), ("a/sip?format=xml", 400), (f"{'x' * 257}/sip", 400), ("nobody/sip?format=json", 404)],
 )
 async def test_what_is_no_trace(path: str, status: int) -> None:
     """An unknown id is 404, a strange request 400, and both say so in JSON."""
     async with admin() as (_, client):
-        reply = await client.get(f"/call/trace/{path}")
+        reply = await client.get(f"/call/{path}")
         assert reply.status_code == status
         assert reply.json()["error"]
 
@@ -277,7 +278,7 @@ async def test_what_is_no_trace(path: str, status: int) -> None:
 async def test_strangers_see_no_trace() -> None:
     """As with listing and ending calls, an open door is not enough."""
     async with open_house() as house, open_client(house.agents) as client:
-        reply = await client.get(f"http://{SERVER}:8080/call/trace/x")
+        reply = await client.get(f"http://{SERVER}:8080/call/x/sip")
         assert reply.status_code == 403
 
 
@@ -287,7 +288,7 @@ async def test_a_trace_in_the_listing_of_another_server() -> None:
         server.registry.traces["c1"] = Trace(
             "c1", None, (Traced("out", attrs.evolve(PEER, transport=Transport.TCP), b"BYE x SIP/2.0\r\n\r\n", 0.25),), 7
         )
-        reply = await server.fetch("/call/trace/c1?format=json")
+        reply = await server.fetch("/call/c1/sip?format=json")
         (told,) = json.loads(reply.body)["messages"]
         assert told.pop("time").endswith("+00:00")
         assert told == {
@@ -308,7 +309,7 @@ async def test_credentials_are_in_no_trace_and_no_log() -> None:
                 await agent.send("reject")
                 await over(agent)
             await call.ended()
-            path = f"/call/trace/{quote(str(notice['dialogId']))}"
+            path = f"/call/{quote(str(notice['dialogId']))}/sip"
             replies = [(await client.get(f"{path}?format={kind}")).text for kind in ("text", "json")]
     written = "\n".join([*replies, *(made.getMessage() for made in book.records)])
     assert f"Proxy-Authorization: {MASK}" in written

@@ -9,6 +9,7 @@ forwarder.
 from __future__ import annotations
 
 import hmac
+import re
 from collections.abc import Mapping
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from urllib.parse import urlsplit
@@ -20,8 +21,11 @@ from rustpbx.config import Config, Network
 IpAddress = IPv4Address | IPv6Address
 
 FORWARDERS = ("x-forwarded-for", "forwarded", "x-real-ip")
-ADMIN_PATHS = ("/call/lists", "/call/kill", "/call/trace", "/list", "/kill", "/ami")
+ADMIN_PATHS = ("/call/lists", "/call/kill", "/list", "/kill", "/ami")
 """Each with everything below it."""
+
+_OF_A_CALL = re.compile(r"/call/.+/sip", re.DOTALL)
+"""What is shown of one call: also for those who run the server only."""
 
 _DEFAULT_PORTS = {"http": 80, "https": 443, "ws": 80, "wss": 443}
 
@@ -172,7 +176,8 @@ class Access:
 
 def is_admin_path(path: str) -> bool:
     """True for the routes that list or end calls."""
-    return any(path == admin or path.startswith(f"{admin}/") for admin in ADMIN_PATHS)
+    below = any(path == admin or path.startswith(f"{admin}/") for admin in ADMIN_PATHS)
+    return below or _OF_A_CALL.fullmatch(path) is not None
 
 
 def _token_given(request: RequestFacts) -> str:

@@ -32,7 +32,7 @@ class Action(Enum):
 
 @attrs.frozen
 class Route:
-    """One row: a path ending in `/{id}` takes the rest of the path as an id. `admin` routes see or end calls."""
+    """One row: `{id}` in a path takes whatever stands there as an id. `admin` routes see or end calls."""
 
     method: str
     path: str
@@ -41,10 +41,11 @@ class Route:
 
     def match(self, path: str) -> str | None:
         """The still encoded id in `path` ("" for a route without one); None if the path is another's."""
-        if not self.path.endswith("/{id}"):
+        prefix, wanted, suffix = self.path.partition("{id}")
+        if not wanted:
             return "" if path == self.path else None
-        prefix = self.path.removesuffix("{id}")
-        return path.removeprefix(prefix) if path.startswith(prefix) and path != prefix else None
+        fits = path.startswith(prefix) and path.endswith(suffix) and len(path) > len(prefix) + len(suffix)
+        return path[len(prefix) : len(path) - len(suffix)] if fits else None
 
 
 ROUTES = (
@@ -54,7 +55,7 @@ ROUTES = (
     Route("GET", "/call/webrtc", Action.NOT_BUILT),
     Route("GET", "/call/lists", Action.LIST_CALLS, admin=True),
     Route("POST", "/call/kill/{id}", Action.KILL_CALL, admin=True),
-    Route("GET", "/call/trace/{id}", Action.TRACE_CALL, admin=True),
+    Route("GET", "/call/{id}/sip", Action.TRACE_CALL, admin=True),
     Route("GET", "/ami/v1/lists", Action.LIST_CALLS, admin=True),
     Route("POST", "/ami/v1/kill/{id}", Action.KILL_CALL, admin=True),
     Route("GET", "/iceservers", Action.ICE_SERVERS),

@@ -243,7 +243,7 @@ def encode_json(value: object) -> str:
 
 
 def trace_body(trace: Trace, wall: Callable[[float], int]) -> dict[str, object]:
-    """The body of `/call/trace/{id}`; `wall` turns monotonic seconds into epoch milliseconds."""
+    """The body of `/call/{id}/sip`; `wall` turns monotonic seconds into epoch milliseconds."""
     return {
         "id": trace.call,
         "local": None if trace.local is None else address_text(trace.local),

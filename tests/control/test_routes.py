@@ -152,7 +152,9 @@ def test_garbage_is_a_400_that_says_what_is_wrong(query: str, error: str) -> Non
         ("POST", "/call/kill/s.1", Action.KILL_CALL, "s.1"),
         ("POST", "/call/kill/a%40b+c", Action.KILL_CALL, "a@b+c"),
         ("POST", "/ami/v1/kill/a/b", Action.KILL_CALL, "a/b"),
-        ("GET", "/call/trace/a%40b", Action.TRACE_CALL, "a@b"),
+        ("GET", "/call/a%40b/sip", Action.TRACE_CALL, "a@b"),
+        ("GET", "/call/sip/sip", Action.TRACE_CALL, "sip"),
+        ("GET", "/call/a/b/sip", Action.TRACE_CALL, "a/b"),
         ("GET", "/iceservers", Action.ICE_SERVERS, ""),
         ("GET", "/health", Action.HEALTH, ""),
     ],
@@ -168,13 +170,15 @@ def test_listing_and_killing_are_for_administrators() -> None:
     assert {route.path for route in ROUTES if route.admin} == {
         "/call/lists",
         "/call/kill/{id}",
-        "/call/trace/{id}",
+        "/call/{id}/sip",
         "/ami/v1/lists",
         "/ami/v1/kill/{id}",
     }
 
 
-@pytest.mark.parametrize("path", ["/", "/nothing", "/call/kill", "/call/kill/", "//call/lists", "/call/sip/", "*"])
+@pytest.mark.parametrize(
+    "path", ["/", "/nothing", "/call/kill", "/call/kill/", "//call/lists", "/call/sip/", "/call//sip", "*"]
+)
 def test_other_paths_are_404(path: str) -> None:
     """Nothing is guessed."""
     with pytest.raises(HttpError) as raised:
