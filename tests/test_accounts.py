@@ -17,7 +17,7 @@ from rustpbx.settings import Credential, RegisterUser
 from rustpbx.sip.uri import parse_uri
 from rustpbx.testing.house import House, Plan
 from rustpbx.testing.registrar import Registrar
-from tests.kit.house import SERVER, server_config
+from tests.kit.house import PHONE, SERVER, server_config
 
 PBX = "10.0.0.5"
 USER = RegisterUser(
@@ -29,11 +29,11 @@ USER = RegisterUser(
 
 
 @asynccontextmanager
-async def registered(registrar: Registrar) -> AsyncIterator[House]:
+async def registered(registrar: Registrar, user: RegisterUser = USER) -> AsyncIterator[House]:
     """A server with the account; the registrar is up half a minute after it."""
     config = server_config()
     assert config.ua is not None
-    plan = Plan(config=attrs.evolve(config, ua=attrs.evolve(config.ua, register_users=(USER,))))
+    plan = Plan(config=attrs.evolve(config, ua=attrs.evolve(config.ua, register_users=(user,))))
     async with House(plan).open() as house, trio.open_nursery() as nursery:
         await nursery.start(registrar.serve, house.wire.host(PBX), (PBX, 5060))
         await trio.sleep(120)
@@ -63,6 +63,58 @@ async def test_an_account_is_called_like_the_server_itself() -> None:
             "status": 200,
             "reason": "OK",
         }
+
+
+@pytest.mark.rfc("3261", "12.1.1")
+async def test_a_call_to_the_account_comes_through_its_registrar() -> None:
+    """Dialled by its address; the registrar stays in the path, and the BYE of either side goes through it."""
+    registrar = Registrar(users={"1001": "secret"})
+    async with registered(registrar) as house:
+        for number, who in enumerate(("agent", "phone"), 1):
+            call = await house.phone.dial(f"sip:1001@{PBX}")
+            async with house.incoming() as (agent, announced):
+                assert announced["callee"] == f"sip:1001@{PBX}"
+                await agent.send("accept", option={})
+                await call.answered()
+                if who == "agent":
+                    await agent.send("hangup")
+                else:
+                    call.hang_up()
+                await agent.ended()
+                await call.ended()
+            assert len(registrar.byes) == number
+        assert [bye.via.host for bye in registrar.byes] == [SERVER, PHONE]
+
+
+@pytest.mark.parametrize("proxy", [None, f"sip:{PBX}"])
+async def test_the_account_calls_with_its_password(proxy: str | None) -> None:
+    """The registrar asks who calls (407), and is told without a word from the agent; so it is through a proxy."""
+    registrar = Registrar(users={"1001": "secret"})
+    async with registered(registrar, attrs.evolve(USER, outbound_proxy=proxy)) as house, house.agent() as agent:
+        callee = f"sip:phone@{PBX}" if proxy is None else house.phone.uri
+        registrar.bindings["phone"] = {house.phone.uri: float("inf")}
+        await agent.send("invite", option={"caller": f"sip:1001@{PBX}", "callee": callee})
+        call = await house.phone.ring()
+        call.answer()
+        await agent.until("answer")
+        await agent.send("hangup")
+        await agent.ended()
+        await call.ended()
+    asked, proven = registrar.invites
+    assert (asked.header("Proxy-Authorization"), asked.call_id) == (None, proven.call_id)
+    assert [(str(invite.from_.uri), invite.from_.display_name) for invite in registrar.invites] == 2 * [
+        (f"sip:1001@{PBX}", "Desk")
+    ]
+    assert len(registrar.byes) == 1
+
+
+async def test_another_password_of_the_agent_wins() -> None:
+    """Credentials in the invite are used instead of the account's: here they are wrong."""
+    registrar = Registrar(users={"1001": "secret"})
+    async with registered(registrar) as house, house.agent() as agent:
+        sip = {"username": "1001", "password": "wrong"}
+        await agent.send("invite", option={"caller": f"sip:1001@{PBX}", "callee": f"sip:x@{PBX}", "sip": sip})
+        assert (await agent.until("reject"))["code"] == 407
 
 
 async def test_health_says_it_over_http_without_a_password() -> None:
