@@ -91,7 +91,9 @@ _VENDOR = values.one_of(
 )
 _SRTP = values.one_of(*get_args(SrtpWish))
 _SUITE = values.one_of(*get_args(SuiteName), aliases={name.lower(): name for name in get_args(SuiteName)})
-_ALGORITHM = values.one_of("SHA-256", "MD5", aliases={"sha-256": "SHA-256", "md5": "MD5"})
+_ALGORITHMS = {"SHA-256": 64, "MD5": 32, "SHA-512-256": 64}
+"""Of digest authentication, and how many hex digits they make."""
+_ALGORITHM = values.one_of(*_ALGORITHMS, aliases={name.lower(): name for name in _ALGORITHMS})
 _LOG_LEVEL = values.one_of(*get_args(LogLevel), aliases={"warning": "warn"})
 
 
@@ -99,6 +101,14 @@ def _log_levels(value: object) -> tuple[tuple[str, Any], ...]:
     """A table of logger names and levels."""
     table = _table(value)
     return tuple((values.filled(name), values.at(f".{name}", _LOG_LEVEL)(level)) for name, level in table.items())
+
+
+def _hashes(value: object) -> tuple[tuple[str, str], ...]:
+    """A table of algorithms and hex digits."""
+    return tuple(
+        (_ALGORITHM(name), values.at(f".{name}", values.hex_digits(_ALGORITHMS[_ALGORITHM(name)]))(digits))
+        for name, digits in _table(value).items()
+    )
 
 
 # How a value is read where the field's type does not say it; strings, whole numbers, flags and tables go by type.
@@ -167,9 +177,8 @@ _PARSE: dict[type, dict[str, values.Parse[Any]]] = {
         "instance": values.urn,
     },
     Credential: {"username": values.filled},
-    SipUser: {"username": values.filled, "password": values.filled},
     AuthConfig: {
-        "realm": values.filled,
+        "realm": values.realm,
         "trusted": values.list_of(values.network),
         "deny": values.list_of(values.network),
         "algorithms": values.list_of(_ALGORITHM),
@@ -183,6 +192,13 @@ _PARSE: dict[type, dict[str, values.Parse[Any]]] = {
         "quiet": values.duration,
         "sources": values.within(100, 1_000_000),
         "scanners": values.list_of(values.filled),
+        "unlimited": values.list_of(values.network),
+    },
+    SipUser: {
+        "username": values.filled,
+        "password": values.filled,
+        "ha1": _hashes,
+        "callers": values.list_of(values.filled),
     },
     AmiConfig: {"allows": values.list_of(values.network_or_star)},
     IceServer: {"urls": values.list_of(values.ice_url)},
@@ -462,6 +478,7 @@ def _contradictions(config: Config, raw: Mapping[str, Any]) -> Iterator[ConfigEr
         if ua and getattr(ua, key) is not None and not ua.ssl_certificate:
             yield ConfigError(f"ua.{key}", "needs ssl_certificate and ssl_private_key")
     yield from _shared_ports(ua)
+    yield from _users_without_secrets(ua)
     if ua and ua.handler and ua.handler.timeout > ua.accept_timeout and "timeout" in raw["ua"]["handler"]:
         yield ConfigError("ua.handler.timeout", f"must not be longer than accept_timeout ({ua.accept_timeout:g} s)")
     if not config.on_loopback and not (config.tokens or config.allow_from or config.allow_anonymous):
@@ -487,6 +504,14 @@ def _shared_ports(ua: UaConfig | None) -> Iterator[ConfigError]:
             seen.add(port)
 
 
+def _users_without_secrets(ua: UaConfig | None) -> Iterator[ConfigError]:
+    auth = (ua and ua.auth) or AuthConfig()
+    for number, user in enumerate(auth.users):
+        missing = [name for name in auth.algorithms if name not in dict(user.ha1)]
+        if missing and not user.password:
+            yield ConfigError(f"ua.auth.users[{number}]", f"needs a password, or ha1 for {', '.join(missing)}")
+
+
 def _port_pairs(config: Config) -> int:
     first = config.rtp_start_port + config.rtp_start_port % 2
     return max(0, (config.rtp_end_port - first + 1) // 2)
@@ -502,6 +527,9 @@ def _warnings(config: Config, raw: Mapping[str, Any], ignored: list[str], moved:
             yield f"{key if key in moved else path}: not built yet, nothing acts on it in this version"
     if config.ua is None:
         yield "ua: no such section, so there is no SIP and /call/sip answers 503"
+    auth = config.ua.auth if config.ua is not None else None
+    if auth is not None and auth.unknown == "challenge" and not auth.users:
+        yield "ua.auth: strangers are asked for a password, and there are no users who have one"
     if not config.on_loopback and config.allow_anonymous:
         yield "allow_anonymous: anybody who reaches the HTTP port may place calls"
     if _port_pairs(config) < config.max_calls:

@@ -79,10 +79,14 @@ class HandlerConfig:
 
 @attrs.frozen(kw_only=True)
 class SipUser:
-    """Who may call with a password."""
+    """Who may call with a password, or with its hashes, so that no file has to hold it."""
 
     username: str
-    password: str = attrs.field(repr=False)
+    password: str = attrs.field(default="", repr=False)
+    ha1: tuple[tuple[str, str], ...] = attrs.field(default=(), repr=False)
+    """Algorithm and HA1 in hex: the hash of `username:realm:password` (RFC 7616 3.4.2)."""
+    callers: tuple[str, ...] | None = None
+    """The From addresses he may have (`1001`, `1001@example.com`); None: any."""
 
 
 @attrs.frozen(kw_only=True)
@@ -116,6 +120,8 @@ class LimitsConfig:
     quiet: float = 300.0
     sources: int = 10_000
     """How many sources are remembered."""
+    unlimited: tuple[Network, ...] = (ip_network("127.0.0.0/8"), ip_network("::1/128"))
+    """Networks without rates: a proxy that many call through, this machine."""
     scanners: tuple[str, ...] | None = None
     """Parts of User-Agents that get no answer; None: those that are known."""
 

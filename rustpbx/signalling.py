@@ -6,11 +6,11 @@ import random
 from collections.abc import Callable
 
 from rustpbx import __version__
-from rustpbx.settings import AuthConfig, Config, UaConfig
+from rustpbx.settings import AuthConfig, Config, SipUser, UaConfig
 from rustpbx.shell.clock import Clock
 from rustpbx.shell.network import Network
 from rustpbx.sip.admission import SCANNERS, AdmissionRules
-from rustpbx.sip.auth_server import Realm
+from rustpbx.sip.auth_server import Realm, User, secret
 from rustpbx.sip.endpoint import EndpointConfig
 from rustpbx.sip.hop import Transport
 from rustpbx.sip.passing import PassList
@@ -53,7 +53,7 @@ def admission_rules(ua: UaConfig) -> AdmissionRules:
     auth, limits = ua.auth or AuthConfig(), ua.limits
     realm = Realm(
         name=auth.realm,
-        users={user.username: user.password for user in auth.users},
+        users={user.username: _user(user, auth) for user in auth.users},
         algorithms=auth.algorithms,
         lifetime=auth.nonce_lifetime,
     )
@@ -70,7 +70,15 @@ def admission_rules(ua: UaConfig) -> AdmissionRules:
         failures=limits.failures,
         quiet=limits.quiet,
         sources=limits.sources,
+        unlimited=limits.unlimited,
     )
+
+
+def _user(user: SipUser, auth: AuthConfig) -> User:
+    """His secrets, and no password."""
+    offered = auth.algorithms if user.password else ()
+    made = {name: secret(name, user.username, auth.realm, user.password) for name in offered}
+    return User({**made, **dict(user.ha1)}, user.callers)
 
 
 def streams_of(ua: UaConfig) -> Streams:

@@ -141,6 +141,24 @@ def amount(value: object) -> float:
     return float(value)
 
 
+def realm(value: object) -> str:
+    """The realm of a challenge: visible ASCII, and no quotes, which phones do not escape alike."""
+    if not re.fullmatch(r"[ !#-\[\]-~]{1,100}", text(value)):
+        raise BadValueError(f"expected printable ASCII without quotes and backslashes, got {_kind(value)}")
+    return text(value)
+
+
+def hex_digits(count: int) -> Parse[str]:
+    """So many hex digits; they are a secret, and not repeated."""
+
+    def parse(value: object) -> str:
+        if not re.fullmatch(rf"[0-9A-Fa-f]{{{count}}}", text(value)):
+            raise BadValueError(f"expected {count} hex digits")
+        return text(value).lower()
+
+    return parse
+
+
 def one_of(*choices: str, aliases: Mapping[str, str] | None = None) -> Parse[str]:
     """One of the words, in any case; an alias becomes the word it stands for."""
 

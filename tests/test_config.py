@@ -135,9 +135,11 @@ KEYS = [
     Key("ua.handler.headers", [["A", "b"]], (("A", "b"),), [["A"]], "expected a name and a value"),
     Key("ua.handler.secret", "12345678", "12345678", "short", "a token has at least 8 visible ASCII characters"),
     Key("ua.handler.timeout", 5, 5.0, "61s", "must not be longer than accept_timeout (60 s)"),
-    Key("ua.auth.realm", "pbx", "pbx", "", "must not be empty"),
+    Key("ua.auth.realm", "pbx", "pbx", 'p"x', "without quotes"),
     Key("ua.auth.users.username", "u", "u", 1, "expected a string"),
-    Key("ua.auth.users.password", "p", "p", 1, "expected a string"),
+    Key("ua.auth.users.password", "p", "p", "", "must not be empty"),
+    Key("ua.auth.users.ha1", {"md5": "A" * 32}, (("MD5", "a" * 32),), "x", "expected a table"),
+    Key("ua.auth.users.callers", ["1001"], ("1001",), "1001", "expected a list"),
     Key("ua.auth.trusted", ["10.0.0.0/8"], (ip_network("10.0.0.0/8"),), ["10.0.0.1/8"], "did you mean"),
     Key("ua.auth.deny", ["::1"], (ip_network("::1"),), "::1", "expected a list"),
     Key("ua.auth.algorithms", ["MD5"], ("MD5",), ["SHA-1"], "must be one of"),
@@ -151,6 +153,7 @@ KEYS = [
     Key("ua.limits.quiet", "1h", 3600.0, "long", "duration"),
     Key("ua.limits.sources", 500, 500, 5, "100"),
     Key("ua.limits.scanners", ["bad"], ("bad",), "bad", "expected a list"),
+    Key("ua.limits.unlimited", ["10.0.0.0/8"], (ip_network("10.0.0.0/8"),), "all", "expected a list"),
     Key("ua.register_users.server", "sip:a:5070", "sip:a:5070", "", "must not be empty"),
     Key("ua.register_users.username", "1002", "1002", 1002, "expected a string"),
     Key("ua.register_users.display_name", "Desk", "Desk", 1, "expected a string"),
@@ -249,7 +252,7 @@ def paths(value: Any, prefix: str = "") -> set[str]:
     found: set[str] = set()
     for name, item in value.items():
         inner = item[0] if isinstance(item, list) and item and isinstance(item[0], dict) else item
-        nested = isinstance(inner, dict) and inner and name not in ("headers", "log_levels")
+        nested = isinstance(inner, dict) and inner and name not in ("headers", "log_levels", "ha1")
         found |= paths(inner, f"{prefix}{name}.") if nested else {prefix + name}
     return found
 
@@ -263,6 +266,26 @@ def test_a_dial_rule_may_be_one_pattern() -> None:
     )
     with pytest.raises(ConfigErrors, match=r"dial.allow\[0\].patterns\[0\]: not a regular expression"):
         parse_config('[dial]\nallow = ["/[/"]')
+
+
+def test_a_user_has_a_secret_for_every_algorithm_that_is_asked_for() -> None:
+    """A password makes all of them; hashes alone must be complete. What is wrong with them repeats no secret."""
+    user = '[ua.auth]\nusers = [{ username = "1001", %s }]'
+    assert problems(user % f'ha1 = {{ MD5 = "{"0" * 32}" }}') == {
+        "ua.auth.users[0]": "needs a password, or ha1 for SHA-256"
+    }
+    only = user % f'ha1 = {{ MD5 = "{"0" * 32}" }}' + '\nalgorithms = ["MD5"]'
+    assert parse_config(only).ua is not None
+    assert problems(user % 'ha1 = { MD5 = "cafe" }') == {"ua.auth.users[0].ha1.MD5": "expected 32 hex digits"}
+    assert problems(user % 'ha1 = { SHA-1 = "cafe" }')["ua.auth.users[0].ha1"].startswith("must be one of")
+
+
+def test_a_challenge_that_nobody_can_answer_is_pointed_out() -> None:
+    """No users, and yet strangers are asked for a password."""
+    assert parse_config('[ua.auth]\nunknown = "drop"').warnings == ()
+    assert parse_config("[ua.auth]\n").warnings == (
+        "ua.auth: strangers are asked for a password, and there are no users who have one",
+    )
 
 
 def test_the_sample_file_documents_every_key() -> None:

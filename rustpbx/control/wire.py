@@ -202,7 +202,7 @@ def _call(call: CallSummary) -> dict[str, object]:
 def health_body(health: Health) -> dict[str, object]:
     """The body of `/health`; `uptime` is the start time, as clients expect it under this name.
 
-    `accounts` are an addition of ours, there if any are configured.
+    `accounts` are an addition of ours, there if any are configured, and so is `refused`, there once something was.
     """
     accounts = [{**attrs.asdict(account), "since": rfc3339(account.since)} for account in health.accounts]
     return {
@@ -221,6 +221,7 @@ def health_body(health: Health) -> dict[str, object]:
             "pending": health.pending,
             "dialogs": health.dialogs,
             **({"accounts": accounts} if accounts else {}),
+            **({"refused": dict(health.refused)} if health.refused else {}),
         },
         "sipserver": {},
     }

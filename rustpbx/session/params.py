@@ -5,6 +5,8 @@ How a session was opened, and what the listings say about it. Times are epoch mi
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import attrs
 
 from rustpbx.errors import RustpbxError
@@ -87,3 +89,5 @@ class Health:
     pending: int = 0
     dialogs: int = 0
     accounts: tuple[AccountHealth, ...] = ()
+    refused: Mapping[str, int] = attrs.field(factory=dict)
+    """Requests that were not served, by the reason."""

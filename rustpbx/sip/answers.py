@@ -22,7 +22,7 @@ _OFFERS = frozenset({"INVITE", "UPDATE"})
 
 @attrs.frozen
 class Refusal:
-    """A final response and the header fields that explain it."""
+    """A final response, mostly no success, and the header fields that explain it."""
 
     status: int
     lines: Lines = ()

@@ -14,8 +14,8 @@ import attrs
 from rustpbx.core import Deadline, Tick
 from rustpbx.errors import LocalError, RemoteError
 from rustpbx.journal import Journal
-from rustpbx.sip.admission import Admission, Admitted
-from rustpbx.sip.answers import CAPABILITIES, refusal
+from rustpbx.sip.admission import Admission, Admitted, Refused, source_of
+from rustpbx.sip.answers import CAPABILITIES, Refusal, refusal
 from rustpbx.sip.call import Call, Directory
 from rustpbx.sip.dialog import DialogKey
 from rustpbx.sip.encoder import encode_refusal
@@ -38,12 +38,14 @@ from rustpbx.sip.events import (
 from rustpbx.sip.hop import Hop, Transport
 from rustpbx.sip.layer import EndpointConfig, TransactionLayer, response_hop, stamp, stamp_via
 from rustpbx.sip.message import Request
+from rustpbx.sip.multipart import with_session
 from rustpbx.sip.parser import MalformedRequest, parse_message
 from rustpbx.sip.registrations import Registrations
 from rustpbx.sip.tables import CallState
 from rustpbx.sip.transaction import Heard, ServerTransaction
 from rustpbx.sip.uac import UacCall
 from rustpbx.sip.uas import UasCall
+from rustpbx.sip.uri import Uri
 from rustpbx.sip.wishes import check_wish
 
 __all__ = ["Endpoint", "EndpointConfig"]
@@ -76,10 +78,11 @@ class Endpoint:
         """Numbers for health and metrics.
 
         Now: `transactions_running`, `transactions_waiting_ack`, `pending` (unanswered incoming calls), `dialogs`
-        (answered calls), `calls` (all that leave something in memory). Since the start: `transactions_finished`,
+        (answered calls), `calls` (all that leave something in memory), `sources` of strangers' requests that are
+        remembered, `sources_failing` of those (they sent wrong passwords). Since the start: `transactions_finished`,
         `malformed`, `strays`, `keep_alives`, `overloaded`, `late_wishes`, `retransmissions_received`,
-        `forks_ignored`, `refused_` and why (see `Admission`), `flows_lost`, `unanswerable`, `bugs` (exceptions of ours;
-        each ended the call it was in).
+        `forks_ignored`, `looped`, `refused_` and why (see `Admission`), `flows_lost`, `unanswerable`, `bugs`
+        (exceptions of ours; each ended the call it was in).
         """
         states = Counter(call.state for call in self._directory.calls.values())
         answered = states[CallState.ANSWERED] + states[CallState.HANGING_UP]
@@ -92,8 +95,15 @@ class Endpoint:
                 pending=states[CallState.INCOMING],
                 dialogs=states[CallState.CONFIRMED] + answered,
                 calls=len(self._directory.calls),
+                sources=self._admission.sources,
+                sources_failing=self._admission.failing,
             )
         )
+
+    def first_stop(self, caller: Uri, callee: Uri) -> Uri:
+        """What a call goes to first: its callee, or the proxy of the account that places it."""
+        route = self._registrations.route_of(caller)
+        return route[0].uri if route else callee
 
     @property
     def unanswered(self) -> int:
@@ -130,7 +140,7 @@ class Endpoint:
             case Received():
                 self._receive(what, now)
             case Garbled(error=error, source=source):
-                self._malformed(error, source)
+                self._malformed(error, source, now)
             case Located():
                 self._layer.located(what, now)
             case FlowLost():
@@ -157,13 +167,13 @@ class Endpoint:
         try:
             message = parse_message(received.data)
         except RemoteError as error:
-            self._malformed(error, received.source)
+            self._malformed(error, received.source, now)
             return
         try:
             if isinstance(message, Request):
                 self._alias(message, received.source)
                 self._request(stamp(message, received.source), received, now)
-            elif not self._layer.hear(Heard(message, received.source), now):
+            elif not self._layer.hear(Heard(with_session(message), received.source), now):
                 self._layer.counters["strays"] += 1
         except LocalError:  # what could be read cannot be written back
             self._layer.counters["unanswerable"] += 1
@@ -173,9 +183,13 @@ class Endpoint:
         if source.flow and "alias" in request.via.params and source.transport in {Transport.TCP, Transport.TLS}:
             self._layer.reuse(Alias(source.flow, request.via.port or source.transport.default_port))
 
-    def _malformed(self, error: RemoteError, source: Hop) -> None:
+    def _malformed(self, error: RemoteError, source: Hop, now: float) -> None:
         self._layer.counters["malformed"] += 1
         if not isinstance(error, MalformedRequest) or error.partial is None:
+            return
+        verdict = self._admission.hears(source.address[0], now)
+        if isinstance(verdict, Refused):
+            self._tell_refusal(f"an unreadable {error.partial.method[:20]}", source, verdict)
             return
         via = stamp_via(error.partial.vias[0], source)
         partial = attrs.evolve(error.partial, vias=(via, *error.partial.vias[1:]))
@@ -190,17 +204,21 @@ class Endpoint:
         if self._layer.absorb(request, now):
             return
         if request.method == "ACK":
-            self._ack(request, now)
+            self._ack(with_session(request), now)
             return
-        if not self._belongs(request) and not self._admitted(request, received.source, now):
+        known = self._belongs(request)
+        if not known and not self._admitted(request, received.source, now):
             return
         if self._overloaded(request):
             self._layer.counters["overloaded"] += 1
+            log.warning("refused %s from %s: overloaded", request.method, received.source.address[0])
             retry = ("Retry-After", str(self.config.retry_after))
             self._layer.respond_stateless(request, received.source, 503, (retry,))
             return
+        if not known and self._answered_at_once(request, received.source):
+            return
         merged = self._layer.merged(request)
-        transaction = self._layer.open(request, received.source)
+        transaction = self._layer.open(with_session(request), received.source)
         try:
             self._serve(transaction, received.local_host, now, merged=merged)
         except Exception:  # noqa: BLE001 - reported in full, and contained
@@ -228,15 +246,53 @@ class Endpoint:
         verdict = self._admission.judge(request, host, calls, now)
         if isinstance(verdict, Admitted):
             return True
-        log.info("refused a %s from %s: %s", request.method, host, verdict.reason)
+        self._tell_refusal(request.method, source, verdict)
         if verdict.status is not None:
             self._layer.respond_stateless(request, source, verdict.status, verdict.lines)
         return False
 
+    def _tell_refusal(self, what: str, source: Hop, verdict: Refused) -> None:
+        """One line for a source and a reason, and now and then one for many; a flood of sources is told in numbers."""
+        number = f", its {verdict.number}th" if verdict.number > 1 else ""
+        text = f"refused %s from %s: {verdict.reason}%s"  # the reason is part of the kind that the journal counts
+        if verdict.noteworthy:
+            log.warning(text, what, source.address[0], number)
+        else:
+            log.debug(text, what, source.address[0], number)
+
     def _calls_of(self, host: str) -> int:
-        """How many calls a host has placed that are up."""
-        legs = (self._directory.calls[leg].leg for leg in self._directory.live)
-        return sum(leg.dialog is not None and not leg.calling and leg.dialog.peer.address[0] == host for leg in legs)
+        """How many calls a source has placed that are up."""
+        source, legs = source_of(host), (self._directory.calls[leg].leg for leg in self._directory.live)
+        return sum(
+            leg.dialog is not None and not leg.calling and source_of(leg.dialog.peer.address[0]) == source
+            for leg in legs
+        )
+
+    def _answered_at_once(self, request: Request, source: Hop) -> bool:
+        """Answer what begins nothing, and keep nothing of it: such answers are the same each time (8.2.7)."""
+        try:
+            answer = self._answer_at_once(request)
+        except Exception:  # noqa: BLE001 - reported in full, and contained
+            self._layer.report_bug(f"a {request.method} from {source}")
+            answer = Refusal(500)
+        if answer is not None:
+            self._layer.respond_stateless(request, source, answer.status, answer.lines)
+        return answer is not None
+
+    def _answer_at_once(self, request: Request) -> Refusal | None:
+        if request.method == "INVITE":
+            looped = self._layer.is_ours(request)
+            self._layer.counters["looped"] += looped
+            return Refusal(482) if looped else None
+        refused = None if request.method == "CANCEL" else refusal(request)
+        if refused is not None:
+            return refused
+        if request.method == "REFER":  # whoever is in no call with us has nobody to transfer
+            return Refusal(403)
+        is_question = request.method == "OPTIONS" and request.to.tag is None
+        return (
+            Refusal(200, CAPABILITIES) if is_question else Refusal(481)
+        )  # what is of calls only
 
     def _serve(self, transaction: ServerTransaction, local_host: str, now: float, *, merged: bool) -> None:
         request = transaction.request
@@ -298,16 +354,10 @@ class Endpoint:
             call.request(transaction, dialog, now)
 
     def _new(self, transaction: ServerTransaction, local_host: str, now: float) -> None:
-        method = transaction.request.method
-        if method == "OPTIONS":
-            self._layer.respond(transaction, 200, now, lines=CAPABILITIES)
-        elif method != "INVITE":  # BYE, INFO, UPDATE live in dialogs only
-            self._layer.respond(transaction, 481, now)
-        else:
-            contact = self._registrations.contact_of(transaction.request.uri)
-            call = UasCall(transaction, local_host, self._layer, self._directory, contact)
-            self._directory.enter(call)
-            call.ring(now)
+        contact = self._registrations.contact_of(transaction.request.uri)
+        call = UasCall(transaction, local_host, self._layer, self._directory, contact)
+        self._directory.enter(call)
+        call.ring(now)
 
     # -- wishes -------------------------------------------------------------------------------------------------------
 

@@ -439,6 +439,17 @@ class TransactionLayer:
             self._merged.setdefault(_merge_key(request), key)
         return transaction
 
+    def is_ours(self, request: Request) -> bool:
+        """Whether this is a request of ours that has come back as it was, a loop (8.2.2.2, 16.3).
+
+        One with another Request-URI is a spiral: somebody has sent it on to an address of ours, as he should.
+        """
+        for via in request.vias:
+            entry = self._clients.get(_client_key(via.branch or "", request.method))
+            if entry is not None and entry.transaction.request.uri == request.uri:
+                return True
+        return False
+
     def invite_of(self, cancel: Request) -> ServerTransaction | None:
         """The INVITE transaction that a CANCEL means (section 9.2)."""
         entry = self._servers.get(_server_key(cancel, "INVITE"))

@@ -569,7 +569,7 @@ def test_a_flood_of_strangers_ends_no_call() -> None:
     """Who calls may still cancel, and hang up; but not flood either."""
     lone = Lone(EndpointConfig(port=5060, max_transactions=2))
     lone.send(invite())
-    lone.send(request("OPTIONS", branch="z9hG4bKflood", call_id="flood"))
+    lone.send(invite(branch="z9hG4bKflood", call_id="flood"))
     assert titles(lone.send(request("BYE", branch="z9hG4bKb", to_tag="nobody"))) == ["503 BYE"]
     assert titles(lone.send(in_dialog(lone, "OPTIONS", 2))) == ["200 OPTIONS"]
     assert titles(lone.send(request("CANCEL", contact=None))) == ["200 CANCEL", "487 INVITE"]

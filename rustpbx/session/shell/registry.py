@@ -150,6 +150,7 @@ class Registry:
             pending=sum(call.core.pending for call in self._calls.values()),
             dialogs=counters["dialogs"],
             accounts=() if stack is None else tuple(map(self._account_health, stack.accounts.standings)),
+            refused=_refused(counters),
         )
 
     def _account_health(self, standing: Standing) -> AccountHealth:
@@ -230,6 +231,13 @@ class Registry:
             return
         params = SessionParams(session_id=fact.leg, call_type=CallType.SIP)
         self._start(fact.leg, params).deliver(fact)
+
+
+def _refused(counters: Counter[str]) -> dict[str, int]:
+    """What was not served, by the reasons' names."""
+    named = {name.removeprefix("refused_"): count for name, count in counters.items() if name.startswith("refused_")}
+    others = {name: counters[name] for name in ("overloaded", "looped") if counters[name]}
+    return dict(sorted((named | others).items()))
 
 
 def _summary(call: CallTask, now: int) -> CallSummary:
