@@ -108,6 +108,19 @@ async def test_the_account_calls_with_its_password(proxy: str | None) -> None:
     assert len(registrar.byes) == 1
 
 
+async def test_behind_a_proxy_nobody_else_has_to_be_found() -> None:
+    """A domain that no name server knows is called through the account's proxy, which knows it."""
+    registrar = Registrar(domain="office.test")
+    user = attrs.evolve(USER, domain="office.test", outbound_proxy=f"sip:{PBX}")
+    async with registered(registrar, user) as house, house.agent() as agent:
+        registrar.bindings["200"] = {house.phone.uri: float("inf")}
+        await agent.send("invite", option={"caller": "sip:1001@office.test", "callee": "sip:200@office.test"})
+        call = await house.phone.ring()
+        assert str(registrar.invites[0].uri) == "sip:200@office.test"
+        call.reject(486)
+        assert (await agent.until("reject"))["code"] == 486
+
+
 async def test_another_password_of_the_agent_wins() -> None:
     """Credentials in the invite are used instead of the account's: here they are wrong."""
     registrar = Registrar(users={"1001": "secret"})

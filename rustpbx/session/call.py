@@ -336,7 +336,7 @@ class CallCore:
         assert self._dialling is not None  # noqa: S101 - classification made it
         self._take_option(cause.option)
         self.report.parties(self._dialling.caller.uri, self._dialling.callee)
-        self._out.append(effects.PrepareDial(self._dialling.callee))
+        self._out.append(effects.PrepareDial(self._dialling.caller.uri, self._dialling.callee))
 
     def _send_invite(self, cause: effects.LegReady, now: float) -> None:
         assert self._dialling is not None  # noqa: S101

@@ -242,8 +242,9 @@ class Announce:
 
 @attrs.frozen
 class PrepareDial:
-    """Find the way to `callee` and open a leg for it: `LegReady`, `LegUnusable` or `SetupFailed` comes back."""
+    """Find `caller`'s way to `callee` and open a leg for it: `LegReady`, `LegUnusable` or `SetupFailed` comes back."""
 
+    caller: Uri
     callee: Uri
 
 

@@ -8,6 +8,7 @@ from rustpbx.errors import LocalError
 from rustpbx.sip.bindings import is_same_contact
 from rustpbx.sip.events import FlowLost, Register, SendInvite
 from rustpbx.sip.layer import TransactionLayer
+from rustpbx.sip.message import NameAddr
 from rustpbx.sip.registration import Registration
 from rustpbx.sip.uri import NO_PARAMS, Uri
 from rustpbx.sip.ways import Ways
@@ -44,18 +45,22 @@ class Registrations:
 
     def dressed(self, wish: SendInvite) -> SendInvite:
         """A call as the account places it whose address is the caller's: with its credentials and its routes."""
-        for registration in self._all.values():
-            account = registration.account
-            if registration.done or not _is_address_of(wish.caller.uri, account.aor.uri):
-                continue
-            return attrs.evolve(
-                wish,
-                caller=wish.caller if wish.caller.display_name else attrs.evolve(account.aor, params=NO_PARAMS),
-                credentials=wish.credentials or account.credentials,
-                routes=wish.routes or registration.route,
-                contact=wish.contact or registration.seen,
-            )
-        return wish
+        registration = self._of(wish.caller.uri)
+        if registration is None:
+            return wish
+        account = registration.account
+        return attrs.evolve(
+            wish,
+            caller=wish.caller if wish.caller.display_name else attrs.evolve(account.aor, params=NO_PARAMS),
+            credentials=wish.credentials or account.credentials,
+            routes=wish.routes or registration.route,
+            contact=wish.contact or registration.seen,
+        )
+
+    def route_of(self, caller: Uri) -> tuple[NameAddr, ...]:
+        """What calls of this caller are sent through; nothing if it is no account."""
+        registration = self._of(caller)
+        return () if registration is None else registration.route
 
     def contact_of(self, called: Uri) -> Uri | None:
         """Our Contact, if this address of ours is one at which only a registrar sees us: who calls it shall keep it."""
@@ -63,6 +68,13 @@ class Registrations:
             seen = registration.seen
             if seen is not None and not registration.done and is_same_contact(seen, called):
                 return seen
+        return None
+
+    def _of(self, caller: Uri) -> Registration | None:
+        """The account that has this address."""
+        for registration in self._all.values():
+            if not registration.done and _is_address_of(caller, registration.account.aor.uri):
+                return registration
         return None
 
 

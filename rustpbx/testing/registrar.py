@@ -40,6 +40,8 @@ class Registrar:
 
     users: dict[str, str] = attrs.field(factory=dict)
     realm: str = "registrar"
+    domain: str = ""
+    """The one that it is for, besides its own address."""
     algorithm: str = "MD5"
     grant: int = 3600
     least: int = 0
@@ -122,7 +124,7 @@ class Registrar:
             self._refused.add(request.via.branch)
             return encode_message(response), response_hop(request.via, Hop(Transport.UDP, self.address)).address
         uri, known = request.uri, self.contacts(request.uri.user or "", now)
-        passed, where = onward(request, self.address, known[-1] if is_at(uri, self.address) and known else uri)
+        passed, where = onward(request, self.address, known[-1] if self._is_ours(uri) and known else uri)
         return encode_message(passed), where
 
     def _refusal(self, request: Request, now: float) -> Response | None:
@@ -132,9 +134,12 @@ class Registrar:
             if refusal is not None:
                 return refusal
         user = request.uri.user or ""
-        if not is_at(request.uri, self.address) or self.contacts(user, now):
+        if not self._is_ours(request.uri) or self.contacts(user, now):
             return None
         return _response(request, 480 if user in self.users or user in self.bindings else 404)
+
+    def _is_ours(self, uri: Uri) -> bool:
+        return is_at(uri, self.address) or uri.host == self.domain
 
     def _answer(self, request: Request, now: float) -> Response:
         user = request.to.uri.user or ""

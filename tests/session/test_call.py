@@ -251,7 +251,9 @@ def test_invite_opens_a_leg_first_and_then_dials() -> None:
     """`trackStart` comes before anything rings; the offer names the leg's port."""
     bench = Bench()
     bench.attach()
-    assert bench.give(INVITE) == [effects.PrepareDial(parse_uri("sip:4021@192.0.2.9"))]
+    assert bench.give(INVITE) == [
+        effects.PrepareDial(parse_uri("sip:bot@192.0.2.1"), parse_uri("sip:4021@192.0.2.9"))
+    ]
     out = bench.give(effects.LegReady("192.0.2.1", 12000, 77))
     assert names(out) == ["trackStart"]
     (invite,) = wishes(out)

@@ -137,7 +137,7 @@ class _Performer:
             case effects.Announce():
                 self._start(lambda: self._announce(effect.call))
             case effects.PrepareDial():
-                self._start(lambda: self._prepare_dial(effect.callee))
+                self._start(lambda: self._prepare_dial(effect.caller, effect.callee))
             case effects.OpenLeg():
                 return self._open_leg(effect.host)
             case effects.SetRemote():
@@ -206,11 +206,11 @@ class _Performer:
             log.warning("nobody took it: %s", problem, call=self._task.id)
             self._task.deliver(effects.AnnounceFailed("webhook failed"))
 
-    async def _prepare_dial(self, callee: Uri) -> None:
+    async def _prepare_dial(self, caller: Uri, callee: Uri) -> None:
         if self._services.stack is None:
             self._task.deliver(effects.SetupFailed("no SIP user agent is configured"))
             return
-        found = await self._services.stack.locate(callee)
+        found = await self._services.stack.locate(self._services.stack.first_stop(caller, callee))
         if isinstance(found, Unlocated):
             self._task.deliver(effects.SetupFailed(found.problem))
         else:

@@ -206,6 +206,10 @@ class Stack:
         """The servers that a request to this URI would go to, the best first (RFC 3263)."""
         return await self._names.locate(uri, self._config.spoken)
 
+    def first_stop(self, caller: Uri, callee: Uri) -> Uri:
+        """What a call goes to first: its callee, or the proxy of the account that places it."""
+        return callee if self._endpoint is None else self._endpoint.first_stop(caller, callee)
+
     def local_host(self, peer: str) -> str:
         """Our address as `peer` (an IP literal or a name) should know it: for Via, Contact and SDP."""
         host = self._bind[0]
