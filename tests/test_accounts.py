@@ -92,7 +92,7 @@ async def test_the_account_calls_with_its_password(proxy: str | None) -> None:
     registrar = Registrar(users={"1001": "secret"})
     async with registered(registrar, attrs.evolve(USER, outbound_proxy=proxy)) as house, house.agent() as agent:
         callee = f"sip:phone@{PBX}" if proxy is None else house.phone.uri
-        registrar.bindings["phone"] = {house.phone.uri: float("inf")}
+        registrar.bind("phone", house.phone.uri)
         await agent.send("invite", option={"caller": f"sip:1001@{PBX}", "callee": callee})
         call = await house.phone.ring()
         call.answer()
@@ -113,7 +113,7 @@ async def test_behind_a_proxy_nobody_else_has_to_be_found() -> None:
     registrar = Registrar(domain="office.test")
     user = attrs.evolve(USER, domain="office.test", outbound_proxy=f"sip:{PBX}")
     async with registered(registrar, user) as house, house.agent() as agent:
-        registrar.bindings["200"] = {house.phone.uri: float("inf")}
+        registrar.bind("200", house.phone.uri)
         await agent.send("invite", option={"caller": "sip:1001@office.test", "callee": "sip:200@office.test"})
         call = await house.phone.ring()
         assert str(registrar.invites[0].uri) == "sip:200@office.test"

@@ -46,7 +46,6 @@ from rustpbx.sip.transaction import Heard, ServerTransaction
 from rustpbx.sip.uac import UacCall
 from rustpbx.sip.uas import UasCall
 from rustpbx.sip.uri import Uri
-from rustpbx.sip.uri import Uri
 from rustpbx.sip.wishes import check_wish
 
 __all__ = ["Endpoint", "EndpointConfig"]
@@ -103,13 +102,7 @@ class Endpoint:
 
     def first_stop(self, caller: Uri, callee: Uri) -> Uri:
         """What a call goes to first: its callee, or the proxy of the account that places it."""
-        route = self._registrations.route_of(caller)
-        return route[0].uri if route else callee
-
-    def first_stop(self, caller: Uri, callee: Uri) -> Uri:
-        """What a call goes to first: its callee, or the proxy of the account that places it."""
-        route = self._registrations.route_of(caller)
-        return route[0].uri if route else callee
+        return self._registrations.first_stop(caller, callee)
 
     @property
     def unanswered(self) -> int:

@@ -6,9 +6,8 @@ import attrs
 
 from rustpbx.errors import LocalError
 from rustpbx.sip.bindings import is_same_contact
-from rustpbx.sip.events import FlowLost, Register, SendInvite
+from rustpbx.sip.events import Account, FlowLost, Register, SendInvite
 from rustpbx.sip.layer import TransactionLayer
-from rustpbx.sip.message import NameAddr
 from rustpbx.sip.registration import Registration
 from rustpbx.sip.uri import NO_PARAMS, Uri
 from rustpbx.sip.ways import Ways
@@ -48,19 +47,23 @@ class Registrations:
         registration = self._of(wish.caller.uri)
         if registration is None:
             return wish
-        account = registration.account
+        account, routes = registration.account, wish.routes or registration.route
         return attrs.evolve(
             wish,
             caller=wish.caller if wish.caller.display_name else attrs.evolve(account.aor, params=NO_PARAMS),
             credentials=wish.credentials or account.credentials,
-            routes=wish.routes or registration.route,
+            routes=routes,
+            destination=wish.destination or (None if routes else _server_of(wish.callee, account)),
             contact=wish.contact or registration.seen,
         )
 
-    def route_of(self, caller: Uri) -> tuple[NameAddr, ...]:
-        """What calls of this caller are sent through; nothing if it is no account."""
+    def first_stop(self, caller: Uri, callee: Uri) -> Uri:
+        """What a call goes to first: the proxy or the server of the account that is its caller, or else its callee."""
         registration = self._of(caller)
-        return () if registration is None else registration.route
+        if registration is None:
+            return callee
+        route = registration.route
+        return route[0].uri if route else _server_of(callee, registration.account) or callee
 
     def contact_of(self, called: Uri) -> Uri | None:
         """Our Contact, if this address of ours is one at which only a registrar sees us: who calls it shall keep it."""
@@ -78,5 +81,17 @@ class Registrations:
         return None
 
 
+def _server_of(callee: Uri, account: Account) -> Uri | None:
+    """Who serves the callee, if its domain is the account's: the server, at its host, port and transport."""
+    if not _is_domain_of(callee, account.aor.uri) or callee.port is not None or callee.transport is not None:
+        return None
+    server = account.registrar
+    return None if (server.host, server.port, server.transport) == (callee.host, None, None) else server
+
+
+def _is_domain_of(uri: Uri, aor: Uri) -> bool:
+    return uri.host.lower() == aor.host.lower()
+
+
 def _is_address_of(caller: Uri, aor: Uri) -> bool:
-    return caller.user == aor.user and caller.host.lower() == aor.host.lower()
+    return caller.user == aor.user and _is_domain_of(caller, aor)

@@ -18,6 +18,7 @@ from rustpbx.testing.script import LeftoverError, ScriptError
 if TYPE_CHECKING:  # a test without a house does not pay for the server's import
     from rustpbx.settings import Config
     from rustpbx.testing.house import AgentProgram, EmbeddedAgent, House, Plan, SocketAgent
+    from rustpbx.testing.registrar import Registrar
     from rustpbx.testing.wire import Link
 
 __all__ = ["Case", "LeftoverError", "Options", "ScriptError", "StuckError"]
@@ -36,7 +37,7 @@ class Options:
     `config` the server's configuration. `seed` replaces that of the run. `limit` is in seconds of virtual time,
     `real_limit` in real ones. Speech services are scripted for `providers` ((): for all). Without `check`, what the
     test leaves behind is its own affair. `signalling_only` is a server without audio. With `real_time` the test runs on
-    the real clock, and there is no house.
+    the real clock, and there is no house. `registrar` is one for the configuration's accounts.
     """
 
     agent: SocketAgent | None = None
@@ -44,6 +45,7 @@ class Options:
     embedded: EmbeddedAgent | None = None
     link: Link | None = None
     config: Config | None = None
+    registrar: Registrar | None = None
     seed: int | None = None
     limit: float = 300.0
     real_limit: float = 60.0
@@ -70,6 +72,7 @@ class Options:
             config=self.config or server_config(),
             seed=seed,
             link=self.link,
+            registrar=self.registrar,
             providers=self.providers,
             agent=self.agent,
             program=self.program,

@@ -34,12 +34,13 @@ from rustpbx.testing.mischief import Mischief
 from rustpbx.testing.network import MemoryNetwork
 from rustpbx.testing.null_ports import NullPorts
 from rustpbx.testing.phone import Phone, open_phone
+from rustpbx.testing.registrar import Registrar
 from rustpbx.testing.script import LeftoverError, ScriptError
 from rustpbx.testing.speech import SCRIPTED, ScriptedSpeech, ScriptedSynthesizer
 from rustpbx.testing.webhook import Webhook
 from rustpbx.testing.wire import Link, Wire, open_wire
 
-SERVER, PHONE, AGENT = "10.0.0.1", "10.0.0.2", "10.0.0.3"
+SERVER, PHONE, AGENT, REGISTRAR = "10.0.0.1", "10.0.0.2", "10.0.0.3", "10.0.0.5"
 WEBHOOK_PORT = 9000
 EPOCH = 1_760_000_000.0
 """What the server takes for the time of day when it starts, in seconds since 1970."""
@@ -50,6 +51,9 @@ PARTING = 64 * 0.5 + 1
 """Virtual seconds that a call which is ending may take: its BYE may be lost again and again (64*T1)."""
 SETTLING = 64 * 0.5 + 31
 """Virtual seconds after a call until its transactions (64*T1) and its port's quarantine are over."""
+
+REGISTERING = 1.0
+"""Virtual seconds that the accounts get to register before a test begins."""
 
 SocketAgent = Callable[[trio_websocket.WebSocketConnection], Awaitable[object]]
 """An agent program: called for each incoming call with the call's connected WebSocket, returns when it is done."""
@@ -81,6 +85,7 @@ class Plan:
     `seed` decides losses, ports, tags and ids. `link` is the weather between phone and server. `speech` serves as
     each of `providers`, () for every one. `agent`, `program` and `embedded` are programs under test; without one, the
     test itself is the agent. `signalling_only` leaves the server without media, so that an hour passes in an instant.
+    `registrar` is at REGISTRAR, port 5060, before the server is; the accounts of the configuration may register there.
     `phone_streams` are where the phone can be called by TCP and TLS, and whose certificates it trusts.
     """
 
@@ -93,6 +98,7 @@ class Plan:
     program: AgentProgram | None = None
     embedded: EmbeddedAgent | None = None
     signalling_only: bool = False
+    registrar: Registrar | None = None
     phone_streams: Streams | None = None
 
 
@@ -167,6 +173,9 @@ class House:
                 self._weather(PHONE, plan.link)
                 self.webhook, self.agents = Webhook(), self.wire.host(AGENT)
                 await nursery.start(self.webhook.serve, self.agents, (AGENT, WEBHOOK_PORT))
+                if plan.registrar is not None:
+                    self.names[REGISTRAR] = "registrar"
+                    await nursery.start(plan.registrar.serve, self.wire.host(REGISTRAR), (REGISTRAR, 5060))
                 async with (
                     open_server(plan.config, self._outside()) as self.server,
                     open_phone(
@@ -176,6 +185,9 @@ class House:
                 ):
                     self.phone.audio = not plan.signalling_only
                     self._staff = staff
+                    if plan.registrar is not None and self.server.stack is not None:
+                        with trio.move_on_after(REGISTERING):
+                            await self.server.stack.accounts.settled()
                     self._before = belongings(self.server, self.wire, but=staff)
                     await self._employ(staff)
                     try:

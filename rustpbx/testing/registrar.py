@@ -7,6 +7,7 @@ password.
 from __future__ import annotations
 
 import hashlib
+import math
 import re
 from collections.abc import Mapping
 
@@ -69,6 +70,10 @@ class Registrar:
         now = trio.current_time() if now is None else now
         return [parse_uri(text) for text, until in self.bindings.get(user, {}).items() if until > now]
 
+    def bind(self, user: str, uri: str) -> None:
+        """Say where a user is who does not register by himself, for ever."""
+        self.bindings.setdefault(user, {})[uri] = math.inf
+
     def forget_nonces(self) -> None:
         """What was authorized so far has to be so anew, with `stale`."""
         self._nonce += 1
@@ -76,7 +81,18 @@ class Registrar:
     async def serve(
         self, network: Network, address: Address, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
     ) -> None:
-        """Answer for ever; started when it listens. Raises OSError if the address is taken."""
+        """Answer for ever; started when it listens, with nothing seen or known. Raises OSError for a taken address."""
+        for seen in (
+            self.requests,
+            self.invites,
+            self.byes,
+            self.at,
+            self.bindings,
+            self._seen,
+            self._refused,
+            self._last,
+        ):
+            seen.clear()
         self.address = address
         datagrams = await network.open_datagrams(*address)
         try:

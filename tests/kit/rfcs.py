@@ -16,6 +16,7 @@ TITLES: Mapping[str, str] = {
     "3323": "A Privacy Mechanism",
     "3325": "P-Asserted-Identity",
     "3326": "The Reason Header Field",
+    "3327": "Path",
     "3329": "Security Mechanism Agreement",
     "3398": "ISUP to SIP Mapping",
     "3515": "The Refer Method",
@@ -23,6 +24,7 @@ TITLES: Mapping[str, str] = {
     "3551": "RTP Profile for Audio and Video",
     "3581": "Symmetric Response Routing (rport)",
     "3605": "RTCP attribute in SDP",
+    "3608": "Service-Route",
     "3665": "Basic Call Flow Examples",
     "3711": "SRTP",
     "3891": "The Replaces Header",
@@ -328,6 +330,7 @@ SECTIONS: Mapping[str, Mapping[str, str]] = {
         "2": "The Reason Request Header Field",
         "3": "Examples",
     },
+    "3327": {"5.1": "Procedures at the UA"},
     "3398": {
         "7.2.4.1": "Mapping of SIP Status Codes to ISUP Cause Codes",
         "8.2.6.1": "Mapping of ISUP Cause Codes to SIP Status Codes",
@@ -354,6 +357,7 @@ SECTIONS: Mapping[str, Mapping[str, str]] = {
     "3551": {"4.5.14": "PCMA and PCMU", "6": "Payload Type Definitions"},
     "3581": {"3": "Client Behavior", "4": "Server Behavior"},
     "3605": {"2.1": "The RTCP Attribute"},
+    "3608": {"6.1": "Procedures at the UA"},
     "3665": {
         "2.1": "Successful New Registration",
         "2.2": "Update of Contact List",

@@ -228,6 +228,7 @@ async def test_behind_a_nat_the_registrar_learns_where_we_can_be_reached() -> No
                 assert (contact.host == "203.0.113.7") is nat
 
 
+@pytest.mark.rfc("3608", "6.1")
 async def test_a_call_of_the_account_has_its_password_and_goes_through_its_proxy() -> None:
     """An INVITE whose caller is the account's address: the registrar's Service-Route behind the account's own proxy."""
     registrar = Registrar(lines=(("Service-Route", "<sip:edge.example;lr>"),))

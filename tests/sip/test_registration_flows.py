@@ -9,8 +9,8 @@ import attrs
 import pytest
 
 from rustpbx.sip.endpoint import EndpointConfig
-from rustpbx.sip.events import Account, FlowLost, HangUp, IncomingCall, Received, Register, Ring, SendInvite
-from rustpbx.sip.hop import Transport
+from rustpbx.sip.events import Account, FlowLost, HangUp, IncomingCall, Received, Register, Ring, Send, SendInvite
+from rustpbx.sip.hop import Transport, uri_hop
 from rustpbx.sip.message import NameAddr, Request
 from rustpbx.sip.parser import parse_message
 from rustpbx.sip.registration import STEADY
@@ -174,6 +174,42 @@ def test_a_way_is_kept_open_until_the_last_account_has_left_it() -> None:
     assert office.kept == []
 
 
+@pytest.mark.parametrize(
+    ("callee", "hop"),
+    [
+        ("sip:200@office.test", "tcp:10.0.0.5:5070"),
+        ("sip:200@OFFICE.test", "tcp:10.0.0.5:5070"),
+        ("sip:200@10.0.0.9", "udp:10.0.0.9:5060"),
+        ("sip:200@10.0.0.9:5080", "udp:10.0.0.9:5080"),
+    ],
+)
+def test_the_accounts_own_domain_is_at_its_server(callee: str, hop: str) -> None:
+    """Host, port and transport are those it registers with; who is elsewhere is called there."""
+    server = parse_uri("sip:10.0.0.5:5070;transport=tcp")
+    account = attrs.evolve(DESK, aor=NameAddr(parse_uri("sip:1001@office.test")), registrar=server)
+    office = Office(Registrar(), account=account)
+    office.begin()
+    uri = parse_uri(callee)
+    call = SendInvite(leg="a", caller=account.aor, callee=uri, body=b"", local_host=HOST)
+    effects = office.endpoint.handle(call, 0.0)
+    assert [str(effect.destination) for effect in effects if isinstance(effect, Send)] == [hop]
+    assert str(uri_hop(office.endpoint.first_stop(account.aor.uri, uri))) == hop
+
+
+@pytest.mark.rfc("3608", "6.1")
+def test_a_service_route_goes_before_the_accounts_server() -> None:
+    """What the registrar asks for is what its calls go through (RFC 3608 6.1)."""
+    server = parse_uri("sip:10.0.0.5:5060;transport=udp")
+    account = attrs.evolve(DESK, aor=NameAddr(parse_uri("sip:1001@office.test")), registrar=server)
+    office = Office(Registrar(lines=(("Service-Route", "<sip:10.0.0.7;lr>"),)), account=account)
+    office.begin()
+    office.settle()
+    call = SendInvite(leg="a", caller=account.aor, callee=parse_uri("sip:200@office.test"), body=b"", local_host=HOST)
+    effects = office.endpoint.handle(call, 0.0)
+    assert [str(effect.destination) for effect in effects if isinstance(effect, Send)] == ["udp:10.0.0.7:5060"]
+
+
+@pytest.mark.rfc("3327", "5.1")
 @pytest.mark.rfc("5626", "4.2")
 def test_a_device_says_which_one_it_is() -> None:
     """Its instance, its flow and its q are in the Contact, and that it knows what they mean in Supported."""

@@ -62,6 +62,11 @@ class Accounts:
             self._say(what)
         self._news.unpark_all()
 
+    async def settled(self) -> None:
+        """Wait until none is about to be registered: each is, or has failed."""
+        while any(standing.state == "registering" for standing in self._standings.values()):
+            await self._news.park()
+
     async def ended(self) -> None:
         """Wait until none is registered, or about to be."""
         while any(standing.state not in OVER for standing in self._standings.values()):
