@@ -373,8 +373,12 @@ class Call:
     # -- commands: the rest -----------------------------------------------------------------------------------------
 
     async def refer(self, caller: str, callee: str, options: ReferOption | None = None) -> None:
-        """Transfer: a second call from `caller` to `callee`, joined with this one."""
+        """Transfer: a second call from `caller` to `callee`, joined with this one; or a REFER, with `mode="blind"`."""
         await self._give(commands.Refer(caller=caller, callee=callee, options=options))
+
+    async def referred(self, code: int, reason: str | None = None) -> None:
+        """Tell the far end what has become of the transfer that it asked for: a SIP status."""
+        await self._give(commands.Referred(code=code, reason=reason))
 
     async def dtmf(self, digits: str, *, duration: int = 160, gap: int = 80, method: str = "auto") -> None:
         """Press keys. What the arguments mean is in `rustpbx.session.commands.Dtmf`."""

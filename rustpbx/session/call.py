@@ -60,8 +60,8 @@ class CallConfig:
     """What a call takes from the server. Times in seconds; `address` is our own SIP address for calls without one.
 
     `default_voice` says whether a text can be spoken where no option names a provider. `admit` asks the dial policy
-    for a call that the agent places: "" if it may be, else why not. `srtp` says which calls are protected. `sip_port`
-    is our own UDP port for SIP.
+    for a call that the agent places: "" if it may be, else why not; `admit_transfer` for a blind transfer. `srtp` says
+    which calls are protected. `sip_port` is our own UDP port for SIP.
     """
 
     session_id: str
@@ -71,6 +71,7 @@ class CallConfig:
     ring_timeout: float = 120.0
     default_voice: bool = True
     admit: Callable[[Uri], str] = lambda _: ""
+    admit_transfer: Callable[[Uri], str] = lambda _: ""
     srtp: SrtpRules = NO_SRTP
     sip_port: int = 0
 
@@ -86,7 +87,7 @@ class CallCore:
         self._machine = Machine(CALL, self._duration, "", call=self.id, words=cause_words)
         self.report = Reporter(self.id, wall, now)
         track = ServerTrack(config.server_side_track, wall, self.report.hold, call=self.id)
-        self.talk = Conversation(track, self.report, default_voice=config.default_voice)
+        self.talk = Conversation(track, self.report, default_voice=config.default_voice, admit=config.admit_transfer)
         self._incoming: sip.IncomingCall | None = None
         self._dialling: Dialling | None = None
         self._agreement: Agreement | None = None
@@ -198,6 +199,9 @@ class CallCore:
         agreed = self._agreement is not None and self._agreement.format is not None
         return None if agreed else CallTrigger.CONFIRMED_UNUSABLE
 
+    def _classify_transfer(self, fact: sip.ReferEnded) -> CallTrigger | None:
+        return CallTrigger.TRANSFERRED if self.talk.transfers.ends_call(fact) else None
+
     def _classify_unannounced(self, _: effects.AnnounceFailed) -> CallTrigger | None:
         """The webhook's answer may come after the agent that it called."""
         return CallTrigger.ANNOUNCE_FAILED if self._agent.state is Attachment.ABSENT else None
@@ -257,7 +261,7 @@ class CallCore:
     def _note_ending(self, trigger: CallTrigger, cause: Cause) -> None:
         self.report.note_parting(parting_of(cause))
         if trigger is CallTrigger.BYE:
-            self._ending = of_bye(incoming=self._incoming is not None)
+            self._ending = of_bye(incoming=self._incoming is not None, transferred=self.talk.transfers.accepted)
         elif isinstance(cause, commands.Hangup):
             self._ending = of_hangup(cause)
         else:
@@ -418,6 +422,9 @@ class CallCore:
         sender = "accept" if self._incoming is not None else "invite"
         self._out.append(effects.Tell(self.report.failure(sender, problem, now)))
 
+    def _tell_transfer(self, cause: sip.ReferEnded, now: float) -> None:
+        self._play(self.talk.transfers.handle(cause, now), now)
+
     def _release_held(self, _: Input, now: float) -> None:
         self._play(self.talk.release(now), now)
 
@@ -468,5 +475,6 @@ class CallCore:
         sip.CallConfirmed: _classify_confirmation,
         sip.OfferAnswered: _classify_confirmation,
         effects.AnnounceFailed: _classify_unannounced,
+        sip.ReferEnded: _classify_transfer,
     }
     """The guards: inputs that mean different things by what they carry or where the call stands."""

@@ -57,6 +57,7 @@ class CallTrigger(Enum):
     CONFIRMED = auto()
     CONFIRMED_UNUSABLE = auto()
     OFFERED = auto()
+    TRANSFERRED = auto()
     BYE = auto()
     LOST = auto()
     # media
@@ -94,6 +95,7 @@ class CallAction(Enum):
     ANSWER_OFFER = auto()
     TELL_RINGING = auto()
     TELL_ANSWER = auto()
+    TELL_TRANSFER = auto()
     TELL_REJECT = auto()
     TELL_ERROR = auto()
     RELEASE_HELD = auto()
@@ -172,6 +174,8 @@ CALL: Table[Call, CallTrigger, CallAction] = Table(
         # The ACK for our delayed offer is the last chance to agree on anything.
         **{(s, T.CONFIRMED_UNUSABLE): _SAY_GOODBYE for s in _UP},
         **{(s, T.OFFERED): Step(s, (A.ANSWER_OFFER,)) for s in _UP},
+        # The far end talks to whom we sent it to.
+        **{(s, T.TRANSFERRED): Step(C.ENDING, (A.TELL_TRANSFER, A.HANG_UP, A.STOP_PLAYBACK)) for s in _UP},
         **{(s, t): _SAY_GOODBYE for s in _UP for t in (T.HANG_UP, T.AGENT_GONE, T.KILLED, T.LEG_FAILED, T.BROKEN)},
         # CANCEL: it was answered with 487 before our 200 was handed to SIP, which sends no 200 then.
         **{(s, t): _LET_GO for s in _UP for t in (T.CANCELLED, T.BYE, T.LOST)},

@@ -142,12 +142,30 @@ class Hangup:
 
 @attrs.frozen(kw_only=True)
 class Refer:
-    """Transfer: place a second call from `caller` to `callee` and join its audio with the remote party's."""
+    """Transfer: place a second call from `caller` to `callee` and join its audio with the remote party's.
+
+    With `options.mode` `blind` no call is placed: the far end is asked to call `callee` itself (a SIP REFER), `caller`
+    being who wants it to. What comes of it are `other` events (sender `refer`: `status`, `reason`), and in the end
+    `hangup` (reason `refer`), or a `reject` (`refer` true) after which the conversation goes on.
+    """
 
     name: ClassVar[str] = "refer"
     caller: str
     callee: str
     options: ReferOption | None = None
+
+
+@attrs.frozen(kw_only=True)
+class Referred:
+    """Tell the far end what has become of the transfer that it asked for (`other` with sender `refer` and a `target`).
+
+    `code` is a SIP status: below 200 of a call under way, else final. Without a word of the agent's the transfer is
+    declined after two minutes, or with our hang-up.
+    """
+
+    name: ClassVar[str] = "referred"
+    code: int
+    reason: str | None = None
 
 
 @attrs.frozen(kw_only=True)
@@ -215,6 +233,7 @@ Command = (
     | Resume
     | Hangup
     | Refer
+    | Referred
     | Dtmf
     | Mute
     | Unmute

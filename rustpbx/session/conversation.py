@@ -16,8 +16,10 @@ from rustpbx.session.effects import Input
 from rustpbx.session.keying import KeyFact, Keys
 from rustpbx.session.options import CallOption, SynthesisOption, merge_synthesis
 from rustpbx.session.playback import AutoHangUp, Output, PlaybackFact, ServerTrack, Speech, Wanted
+from rustpbx.session.referring import ReferFact, Transfers
 from rustpbx.session.reporting import Reporter
 from rustpbx.sip import events as sip
+from rustpbx.sip.uri import Uri
 
 MAX_HELD = 200
 MAX_HELD_SIZE = 10 * 1024 * 1024
@@ -32,11 +34,20 @@ Holdable = commands.Tts | commands.Play | commands.Pause | commands.Resume | com
 class Conversation:
     """Playback commands down, what was heard up. `option` is what the agent asked of the call.
 
-    `default_voice` says whether a text can be spoken where no option names a provider.
+    `default_voice` says whether a text can be spoken where no option names a provider; `admit` asks the dial policy for
+    a transfer.
     """
 
-    def __init__(self, track: ServerTrack, report: Reporter, *, default_voice: bool = True) -> None:
+    def __init__(
+        self,
+        track: ServerTrack,
+        report: Reporter,
+        *,
+        default_voice: bool = True,
+        admit: Callable[[Uri], str] = lambda _: "",
+    ) -> None:
         self.track = track
+        self.transfers = Transfers(report, track, admit)
         self.keys = Keys(report)
         self.option = CallOption()
         self._report = report
@@ -168,8 +179,14 @@ class Conversation:
     def _mute(self) -> effects.SetMute:
         return effects.SetMute(heard=self._report.session_id in self._muted, played=self.track.track_id in self._muted)
 
-    def _on_not_built(self, command: commands.Command, now: float) -> list[Output]:
-        return [*self._report.error("command", f"{command.name} is not available in this version", None, now)]
+    def _on_refer(self, command: commands.Refer, now: float) -> list[Output]:
+        return [*self.transfers.refer(command, now, ready=self._ready and self._report.answered_at is not None)]
+
+    def _on_referred(self, command: commands.Referred, now: float) -> list[Output]:
+        return [*self.transfers.report(command, now)]
+
+    def _on_refer_fact(self, fact: ReferFact, now: float) -> list[Output]:
+        return [*self.transfers.handle(fact, now)]
 
     def _on_bad_command(self, what: effects.BadCommand, now: float) -> list[Output]:
         return [*self._report.error("command", what.problem, None, now)]
@@ -205,7 +222,8 @@ class Conversation:
         commands.History: _on_history,
         commands.Pause: _on_playback,
         commands.Resume: _on_playback,
-        commands.Refer: _on_not_built,
+        commands.Refer: _on_refer,
+        commands.Referred: _on_referred,
         commands.Dtmf: _on_playback,
         commands.Mute: _on_mute,
         commands.Unmute: _on_unmute,
@@ -226,6 +244,9 @@ class Conversation:
         media.KeyReleased: _on_key_fact,
         effects.KeyFailed: _on_key_fact,
         sip.DigitSent: _on_key_fact,
+        sip.ReferReceived: _on_refer_fact,
+        sip.ReferProgress: _on_refer_fact,
+        sip.ReferEnded: _on_refer_fact,
         media.DigitPressed: _on_digit,
         sip.DigitReceived: _on_digit,
     }

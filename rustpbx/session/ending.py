@@ -63,15 +63,16 @@ ENDINGS: dict[T, Ending] = {
     T.AGENT_GONE: Ending("system", "system", 41),
     T.KILLED: SYSTEM,
     T.AUTO_HANG_UP: SYSTEM,
+    T.TRANSFERRED: Ending("refer", "system"),
     T.PARTED: SYSTEM,
 }
 """What each ending trigger means; `BYE` and `HANG_UP` depend on more (`of_bye`, `of_hangup`)."""
 
 
-def of_bye(*, incoming: bool) -> Ending:
-    """The far end hung up: the caller of an incoming call, the callee of ours."""
+def of_bye(*, incoming: bool, transferred: bool = False) -> Ending:
+    """The far end hung up: the caller of an incoming call, the callee of ours; perhaps because we `transferred` it."""
     side = "caller" if incoming else "callee"
-    return Ending(side, side)
+    return Ending("refer" if transferred else side, side)
 
 
 def of_hangup(command: Hangup) -> Ending:

@@ -160,9 +160,9 @@ class EouOption:
 class ReferOption:
     """How a `refer` behaves. `timeout`, in seconds, is the time the target has to answer.
 
-    `moh` is the URL of music that the remote party hears meanwhile. `asr` listens to the new leg. With `auto_hangup`
-    the call ends when the answered leg ends. `call_id` is the Call-ID of the leg; `pause_parent_asr` stops the main
-    leg's transcription while it lasts.
+    `mode` is `bridged`, or `blind` for a SIP REFER. `moh` is the URL of music that the remote party hears meanwhile.
+    `asr` listens to the new leg. With `auto_hangup` the call ends when the answered leg ends. `call_id` is the Call-ID
+    of the leg; `pause_parent_asr` stops the main leg's transcription while it lasts.
     """
 
     denoise: bool = False
@@ -173,6 +173,7 @@ class ReferOption:
     sip: SipOption | None = None
     call_id: str | None = None
     pause_parent_asr: bool = False
+    mode: str = "bridged"
 
 
 @attrs.frozen(kw_only=True)

@@ -11,7 +11,9 @@ from rustpbx.session.effects import Tell
 from rustpbx.session.ending import Ending
 from rustpbx.session.parting import NOTHING_SAID, Parting, by_name
 from rustpbx.sip import events as sip
+from rustpbx.sip.cause import OF_STATUS
 from rustpbx.sip.message import Lines
+from rustpbx.sip.sipfrag import Referral
 from rustpbx.sip.uri import Uri
 from rustpbx.speech.base import Transcript
 
@@ -135,6 +137,39 @@ class Reporter:
         """The session track is gone."""
         duration = max(0, self._wall(now) - (self.track_started_at or self._wall(now)))
         return events.TrackEnd(track_id=self._id, timestamp=self._wall(now), duration=duration, ssrc=self._ssrc)
+
+    # -- transfers --------------------------------------------------------------------------------------------------
+
+    def referred(self, referral: Referral, now: float) -> events.Other:
+        """`other`: the far end wants us to call somebody else."""
+        by, target = referral.referred_by, referral.target
+        said = {
+            "target": str(target.uri),
+            "targetName": target.display_name,
+            "referredBy": "" if by is None else str(by.uri),
+            "replaces": referral.replaces,
+        }
+        return self._other({key: value for key, value in said.items() if value}, now)
+
+    def transfer(self, status: int, reason: str, now: float) -> events.Other:
+        """`other`: how far the transfer that we asked for has come."""
+        return self._other({"status": str(status), "reason": reason}, now)
+
+    def _other(self, extra: Mapping[str, str], now: float) -> events.Other:
+        return events.Other(track_id=self._id, timestamp=self._wall(now), sender="refer", extra=extra)
+
+    def transfer_refused(self, track_id: str, code: int, reason: str, now: float, *, told: bool) -> events.Rejected:
+        """`reject` of a transfer: by the far end if it `told` so."""
+        return events.Rejected(
+            track_id=track_id,
+            timestamp=self._wall(now),
+            reason=reason,
+            code=code,
+            refer=True,
+            sip_code=code if told else None,
+            sip_reason=reason if told else None,
+            q850=OF_STATUS.get(code) if told else None,
+        )
 
     # -- errors -----------------------------------------------------------------------------------------------------
 

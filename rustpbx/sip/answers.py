@@ -9,7 +9,7 @@ from rustpbx.sip.leg import ALLOW, ALLOWED
 from rustpbx.sip.message import Lines, Request
 
 KNOWN = frozenset({*ALLOWED, "REGISTER", "PRACK", "SUBSCRIBE", "NOTIFY", "PUBLISH", "REFER", "MESSAGE"})
-SUPPORTED: frozenset[str] = frozenset()
+SUPPORTED = frozenset({"norefersub"})
 """Option tags (RFC 3261 19.2) that we implement."""
 
 ACCEPT: tuple[str, str] = ("Accept", "application/sdp")

@@ -21,16 +21,20 @@ from rustpbx.sip.events import (
     DigitReceived,
     DigitSent,
     HangUp,
+    ReferEnded,
     RefuseOffer,
+    ReportReferral,
     Send,
     SendDigit,
     SendOffer,
+    SendRefer,
     Wish,
 )
 from rustpbx.sip.info import DTMF, DTMF_RELAY, encode_digit, parse_digit
 from rustpbx.sip.leg import ALLOW, Leg
 from rustpbx.sip.message import Lines, Request
 from rustpbx.sip.offers import Offers
+from rustpbx.sip.refer import Referrals
 from rustpbx.sip.tables import (
     CALL,
     CallAction,
@@ -95,6 +99,7 @@ class Call:
     def __init__(self, leg: Leg, directory: Directory) -> None:
         self.leg = leg
         self.offers = Offers(leg, self)
+        self.referrals = Referrals(leg, self)
         self._layer = leg.layer
         self._directory = directory
         self._keys: set[DialogKey] = set()
@@ -122,7 +127,7 @@ class Call:
     def deadline(self) -> Deadline:
         """When the next of the call's timers runs out."""
         wait = self.leg.ack_wait
-        deadlines = [self._machine.deadline(), self.offers.deadline()]
+        deadlines = [self._machine.deadline(), self.offers.deadline(), self.referrals.deadline()]
         if wait is not None:
             deadlines.append(wait.deadline())
         return min(deadlines, key=_AT)
@@ -134,6 +139,7 @@ class Call:
             if wait is not None:
                 self._ack_effects(wait.tick(now), None, now)
             self.offers.wake(now)
+            self.referrals.wake(now)
             for trigger in self._machine.fired(now):
                 lingered = trigger is CallTrigger.LINGER  # expected: nobody has to answer any more
                 self.step(trigger, None if lingered else "no answer within the time limit", now)
@@ -155,6 +161,8 @@ class Call:
                     self.offers.wish(wish, now)
                 case SendDigit():
                     self._send_digit(wish, now)
+                case SendRefer() | ReportReferral():
+                    self._refer(wish, now)
                 case _:
                     self._own_wish(wish, now)
 
@@ -174,6 +182,8 @@ class Call:
             self.offers.step(OfferTrigger.REMOTE_OFFER, transaction, now)
         elif method == "UPDATE":
             self._update(transaction, dialog, now)
+        elif method in {"REFER", "NOTIFY"}:
+            self._referral(transaction, dialog, now)
         else:
             self._info(transaction, now)
 
@@ -269,6 +279,7 @@ class Call:
         }
 
     def _send_bye(self, cause: Cause, now: float) -> None:
+        self.referrals.ending(now)
         self._end_exchanges(now)
         if isinstance(cause, str) and not self._bye_lines:  # nobody wished for it
             self._bye_lines = (q850_reason(RECOVERY), sip_reason(408, cause))
@@ -299,6 +310,7 @@ class Call:
     def _end_exchanges(self, now: float) -> None:
         """The conversation is over: no more offers, no more copies of a 2xx."""
         self._directory.retire(self)
+        self.referrals.gone(now)
         self.offers.step(OfferTrigger.CALL_ENDED, None, now)
         if self.leg.ack_wait is not None:
             self.leg.ack_wait.step(PendingAckTrigger.CALL_ENDED, now)
@@ -339,6 +351,20 @@ class Call:
         self._layer.respond(transaction, 200, now)
         self.leg.emit(DigitReceived(self.leg.name, digit))
 
+    def _referral(self, transaction: ServerTransaction, dialog: Dialog, now: float) -> None:
+        """A REFER or NOTIFY: both refresh the target (RFC 3515 2.2, RFC 6665 4.4.1), and live in answered calls."""
+        if self.state not in {CallState.ANSWERED, CallState.CONFIRMED}:
+            self._layer.respond(transaction, 403 if transaction.request.method == "REFER" else 481, now)
+            return
+        dialog.refresh(transaction.request, transaction.source)
+        self.referrals.serve(transaction, now)
+
+    def _refer(self, wish: SendRefer | ReportReferral, now: float) -> None:
+        if self.state in {CallState.ANSWERED, CallState.CONFIRMED}:
+            self.referrals.wish(wish, now)
+        elif isinstance(wish, SendRefer):
+            self.leg.emit(ReferEnded(self.leg.name, 481, "the call is not answered"))
+
     def _send_digit(self, wish: SendDigit, now: float) -> None:
         if self.state in {CallState.ANSWERED, CallState.CONFIRMED}:
             body = encode_digit(wish.digit, wish.duration)
@@ -356,8 +382,10 @@ class Call:
         self._check_lost(status, "re-INVITE", now)
 
     def _requested(self, request: Request, outcome: Outcome, now: float) -> None:
-        """The final outcome of a BYE or INFO of ours."""
-        if isinstance(outcome, Heard) and self.leg.challenged(outcome.response):
+        """The final outcome of a request of ours that is no INVITE."""
+        if request.method in {"REFER", "NOTIFY"}:
+            self.referrals.heard(request, outcome, now)
+        elif isinstance(outcome, Heard) and self.leg.challenged(outcome.response):
             self.leg.again(request, self, now)
         elif request.method == "BYE":
             self.step(CallTrigger.BYE_ANSWERED, outcome, now)

@@ -63,15 +63,15 @@ def _fields(message: Message) -> Iterator[str]:
     request = isinstance(message, Request)
     if isinstance(message, Request):
         yield f"Max-Forwards: {_number(message.max_forwards, 256)}"
-        yield from (f"Route: {_name_addr(route)}" for route in message.routes)
-    yield from (f"Record-Route: {_name_addr(route)}" for route in message.record_routes)
-    yield f"From: {_name_addr(message.from_)}"
-    yield f"To: {_name_addr(message.to)}"
+        yield from (f"Route: {name_addr(route)}" for route in message.routes)
+    yield from (f"Record-Route: {name_addr(route)}" for route in message.record_routes)
+    yield f"From: {name_addr(message.from_)}"
+    yield f"To: {name_addr(message.to)}"
     if not CALL_ID.fullmatch(message.call_id):
         raise LocalError("not a Call-ID")
     yield f"Call-ID: {message.call_id}"
     yield f"CSeq: {_cseq(message.cseq)}"
-    yield from (f"Contact: {_name_addr(contact)}" for contact in message.contacts)
+    yield from (f"Contact: {name_addr(contact)}" for contact in message.contacts)
     yield from _others(message.lines, _OURS_IN_REQUESTS if request else _OURS)
     yield f"Content-Length: {len(message.body)}"
 
@@ -93,7 +93,8 @@ def _via(via: Via) -> str:
     return f"SIP/2.0/{_token(via.transport, 'transport')} {sent_by}{_params(via.params)}"
 
 
-def _name_addr(address: NameAddr) -> str:
+def name_addr(address: NameAddr) -> str:
+    """An address as it is written in a header field. Raises LocalError."""
     name = f"{quote(address.display_name)} " if address.display_name else ""
     return f"{name}<{_uri(address.uri)}>{_params(address.params)}"
 

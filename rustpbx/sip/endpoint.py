@@ -286,7 +286,7 @@ class Endpoint:
         refused = None if request.method == "CANCEL" else refusal(request)
         if refused is not None:
             return refused
-        if request.method == "REFER":  # whoever is in no call with us has nobody to transfer
+        if request.method == "REFER" and request.to.tag is None:  # who is in no call with us has nobody to transfer
             return Refusal(403)
         is_question = request.method == "OPTIONS" and request.to.tag is None
         return (

@@ -18,6 +18,7 @@ from rustpbx.sip.cause import NO_REASONS, Reasons
 from rustpbx.sip.hop import Hop, Target
 from rustpbx.sip.identity import NOBODY, Identity
 from rustpbx.sip.message import Lines, NameAddr
+from rustpbx.sip.sipfrag import Referral
 from rustpbx.sip.uri import Uri
 
 # -- inputs ---------------------------------------------------------------------------------------------------------
@@ -205,7 +206,42 @@ class SendDigit:
     duration: int = 160
 
 
-Wish = SendInvite | Ring | Answer | Refuse | HangUp | AcceptOffer | RefuseOffer | SendOffer | SendDigit
+@attrs.frozen
+class SendRefer:
+    """Ask the peer of an answered call to call `target` itself (RFC 3515).
+
+    `ReferProgress` and one `ReferEnded` tell what became of it, within `limit` seconds. `headers` go with the REFER.
+    """
+
+    leg: str
+    target: NameAddr
+    referred_by: NameAddr | None = None
+    headers: Lines = ()
+    limit: float = 180.0
+
+
+@attrs.frozen
+class ReportReferral:
+    """What has become of the call that the peer's REFER asked for, as a SIP status: a final one ends the matter."""
+
+    leg: str
+    status: int
+    reason: str = ""
+
+
+Wish = (
+    SendInvite
+    | Ring
+    | Answer
+    | Refuse
+    | HangUp
+    | AcceptOffer
+    | RefuseOffer
+    | SendOffer
+    | SendDigit
+    | SendRefer
+    | ReportReferral
+)
 Input = Received | Garbled | Undeliverable | Located | FlowLost | Register | Unregister | Wish
 
 # -- effects --------------------------------------------------------------------------------------------------------
@@ -338,6 +374,35 @@ class DigitSent:
 
 
 @attrs.frozen
+class ReferReceived:
+    """The peer wants us to call somebody else; it has been accepted (202). Say by `ReportReferral` what became of it.
+
+    Without that, the peer is told after a while, or with our BYE, that it was declined.
+    """
+
+    leg: str
+    referral: Referral
+
+
+@attrs.frozen
+class ReferProgress:
+    """Our REFER was accepted (2xx), or the call that it asked for goes on (1xx)."""
+
+    leg: str
+    status: int
+    reason: str
+
+
+@attrs.frozen
+class ReferEnded:
+    """What became of our REFER: 2xx if the call that it asked for was answered, else why not, or that nobody says."""
+
+    leg: str
+    status: int
+    reason: str
+
+
+@attrs.frozen
 class ByeReceived:
     """The peer hung up; 200 has been sent."""
 
@@ -366,6 +431,9 @@ Fact = (
     | OfferRefused
     | DigitReceived
     | DigitSent
+    | ReferReceived
+    | ReferProgress
+    | ReferEnded
     | ByeReceived
     | CallLost
 )

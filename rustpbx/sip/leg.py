@@ -13,7 +13,7 @@ from rustpbx.sip.layer import TransactionLayer
 from rustpbx.sip.message import Lines, NameAddr, Request, Response
 from rustpbx.sip.transaction import AckWait, ServerTransaction
 
-ALLOWED = ("INVITE", "ACK", "CANCEL", "BYE", "OPTIONS", "INFO", "UPDATE")
+ALLOWED = ("INVITE", "ACK", "CANCEL", "BYE", "OPTIONS", "INFO", "UPDATE", "REFER", "NOTIFY")
 ALLOW: tuple[str, str] = ("Allow", ", ".join(ALLOWED))
 SDP: tuple[str, str] = ("Content-Type", "application/sdp")
 

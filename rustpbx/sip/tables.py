@@ -16,6 +16,16 @@ from rustpbx.sip.call_tables import (
     OfferTrigger,
 )
 from rustpbx.sip.delivery_tables import DELIVERY, DeliveryAction, DeliveryState, DeliveryTrigger
+from rustpbx.sip.refer_tables import (
+    REFERRED,
+    REFERRING,
+    Referred,
+    ReferredAction,
+    ReferredTrigger,
+    Referring,
+    ReferringAction,
+    ReferringTrigger,
+)
 from rustpbx.sip.registration_tables import (
     REGISTRATION,
     RegistrationAction,
@@ -48,6 +58,8 @@ __all__ = [
     "INVITE_SERVER",
     "OFFER",
     "PENDING_ACK",
+    "REFERRED",
+    "REFERRING",
     "REGISTRATION",
     "REQUEST_CLIENT",
     "REQUEST_SERVER",
@@ -68,6 +80,12 @@ __all__ = [
     "PendingAck",
     "PendingAckAction",
     "PendingAckTrigger",
+    "Referred",
+    "ReferredAction",
+    "ReferredTrigger",
+    "Referring",
+    "ReferringAction",
+    "ReferringTrigger",
     "RegistrationAction",
     "RegistrationState",
     "RegistrationTrigger",

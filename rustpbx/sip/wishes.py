@@ -5,8 +5,20 @@ from __future__ import annotations
 import attrs
 
 from rustpbx.errors import LocalError
-from rustpbx.sip.encoder import encode_message
-from rustpbx.sip.events import Answer, Credentials, HangUp, Refuse, RefuseOffer, Ring, SendDigit, SendInvite, Wish
+from rustpbx.sip.encoder import encode_message, name_addr
+from rustpbx.sip.events import (
+    Answer,
+    Credentials,
+    HangUp,
+    Refuse,
+    RefuseOffer,
+    ReportReferral,
+    Ring,
+    SendDigit,
+    SendInvite,
+    SendRefer,
+    Wish,
+)
 from rustpbx.sip.headers import canonical, quote
 from rustpbx.sip.message import CSeq, Lines, NameAddr, Request, Via
 from rustpbx.sip.uri import Uri
@@ -27,7 +39,7 @@ _SPECIMEN = Request(
 def check_wish(wish: Wish) -> None:
     """Raise LocalError for a wish that could not be sent."""
     match wish:
-        case SendInvite() | Answer() | HangUp() | Refuse():
+        case SendInvite() | Answer() | HangUp() | Refuse() | SendRefer():
             _check_lines(wish.headers)
     match wish:
         case SendInvite(credentials=Credentials() as credentials):
@@ -36,6 +48,11 @@ def check_wish(wish: Wish) -> None:
             raise LocalError(f"{status} refuses nothing")
         case Ring(status=status) if not 101 <= status <= 199:
             raise LocalError(f"{status} is not a provisional response")
+        case SendRefer():
+            for address in (wish.target, wish.referred_by):
+                _check_lines(() if address is None else (("Refer-To", name_addr(address)),))
+        case ReportReferral(status=status) if not 100 <= status <= 699:
+            raise LocalError(f"{status} is no SIP status")
         case SendDigit(digit=digit) if digit not in _DIGITS:
             raise LocalError(f"{digit[:8]!r} is no DTMF digit")
 

@@ -33,6 +33,7 @@ from rustpbx.shell.clock import Clock, TrioClock
 from rustpbx.shell.network import Datagrams, Network
 from rustpbx.sip import events as sip
 from rustpbx.sip.endpoint import EndpointConfig
+from rustpbx.sip.headers import parse_name_addr
 from rustpbx.sip.message import Lines, NameAddr
 from rustpbx.sip.shell.connections import Streams
 from rustpbx.sip.shell.stack import Stack
@@ -184,6 +185,16 @@ class PhoneCall:
 
     cancel = hang_up
     """The same, by the name it has before the answer."""
+
+    def refer(self, target: str, *, headers: Lines = ()) -> None:
+        """Ask the other side to call `target` (REFER); `until(ReferProgress)` and `until(ReferEnded)` tell the rest."""
+        self._phone.wish(
+            sip.SendRefer(self.leg, parse_name_addr(target), NameAddr(parse_uri(self._phone.uri)), headers)
+        )
+
+    def report_referral(self, status: int, reason: str = "") -> None:
+        """Tell the other side what has become of its REFER (`until(ReferReceived)`)."""
+        self._phone.wish(sip.ReportReferral(self.leg, status, reason))
 
     async def re_invite(
         self,

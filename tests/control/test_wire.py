@@ -26,6 +26,7 @@ from rustpbx.session.commands import (
     Pause,
     Play,
     Refer,
+    Referred,
     Reject,
     Resume,
     Ring,
@@ -124,6 +125,11 @@ COMMANDS: list[tuple[str, Command]] = [
     (
         '{"command":"dtmf","digits":"12#","duration":100,"gap":60,"method":"info"}',
         Dtmf(digits="12#", duration=100, gap=60, method="info"),
+    ),
+    ('{"command":"referred","code":486,"reason":"busy"}', Referred(code=486, reason="busy")),
+    (
+        '{"command":"refer","caller":"sip:a@x","callee":"sip:b@x","options":{"mode":"blind"}}',
+        Refer(caller="sip:a@x", callee="sip:b@x", options=ReferOption(mode="blind")),
     ),
     ('{"command":"dtmf","digits":"1"}', Dtmf(digits="1", duration=160, gap=80, method="auto")),
     ('{"command":"mute","trackId":"t"}', Mute(track_id="t")),

@@ -458,13 +458,6 @@ def test_commands_in_the_wrong_state_are_one_error_each() -> None:
     assert bench.core.state is Call.TALKING
 
 
-def test_what_is_not_built_says_so() -> None:
-    """A command of a later version is an error, not silence."""
-    (error,) = told(answered_incoming().give(commands.Refer(caller="sip:a@h", callee="sip:b@h")))
-    assert isinstance(error, events.ErrorEvent)
-    assert (error.sender, error.error) == ("command", "refer is not available in this version")
-
-
 def test_processors_fail_one_by_one_after_the_answer() -> None:
     """An unknown VAD does not take ASR down, and the errors come behind `answer`."""
     option = CallOption(vad=VadOption(type="silero"), asr=TranscriptionOption(), denoise=True)

@@ -183,6 +183,7 @@ class Registry:
             ring_timeout=self._ring_timeout,
             default_voice=has_default_voice(),
             admit=partial(self._admit, session_id),
+            admit_transfer=partial(self.dial_plan.redirected, session_id),
             srtp=self._srtp,
             sip_port=self._sip_port,
         )
