@@ -56,6 +56,7 @@ TARGETS = {
             name="sip_framing", check=predicates.sip_framing, longest=3000, goldens=_SIP, dictionary="sip", lines=True
         ),
         Target(name="sip_challenge", check=predicates.sip_challenge, longest=1024, dictionary="challenge"),
+        Target(name="sip_credentials", check=predicates.sip_credentials, longest=1024, dictionary="credentials"),
         Target(name="sip_endpoint", check=predicates.sip_endpoint, longest=12_000, dictionary="endpoint", lines=True),
         Target(name="sdp", check=predicates.sdp, goldens=(GOLDEN / "sdp",), dictionary="sdp", lines=True),
         Target(name="rtp", check=predicates.rtp, longest=400),

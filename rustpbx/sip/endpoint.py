@@ -252,7 +252,7 @@ class Endpoint:
 
     def _tell_refusal(self, what: str, source: Hop, verdict: Refused) -> None:
         """One line for a source and a reason, and now and then one for many; a flood of sources is told in numbers."""
-        number = f", its {verdict.number}th" if verdict.number > 1 else ""
+        number = f", {verdict.number} times by now" if verdict.number > 1 else ""
         text = f"refused %s from %s: {verdict.reason}%s"  # the reason is part of the kind that the journal counts
         if verdict.noteworthy:
             log.warning(text, what, source.address[0], number)

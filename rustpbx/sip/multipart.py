@@ -11,7 +11,7 @@ import attrs
 
 from rustpbx.errors import RemoteError
 from rustpbx.sip.headers import unquote
-from rustpbx.sip.message import Request, Response
+from rustpbx.sip.message import Message
 from rustpbx.sip.parser import read_head
 
 MOST_PARTS = 32
@@ -23,7 +23,7 @@ SESSION = "application/sdp"
 _BOUNDARY = re.compile(r';[ \t]*boundary[ \t]*=[ \t]*("(?:[^"\\]|\\.)*"|[^ \t;"]+)', re.IGNORECASE)
 _HANDLING = re.compile(r";[ \t]*handling[ \t]*=[ \t]*\"?([A-Za-z]+)", re.IGNORECASE)
 
-M = TypeVar("M", Request, Response)
+M = TypeVar("M", bound=Message)
 
 
 @attrs.frozen

@@ -49,9 +49,11 @@ from rustpbx.sip.framing import PING, Framer
 from rustpbx.sip.headers import is_safe, parse_cseq, parse_name_addr, parse_via, split_list
 from rustpbx.sip.info import DTMF, DTMF_RELAY, parse_digit
 from rustpbx.sip.message import CSeq, NameAddr, Request, Response, Via
+from rustpbx.sip.multipart import with_session
 from rustpbx.sip.parser import Limits, MalformedRequest, PartialRequest, parse_aor, parse_message, read_head
 from rustpbx.sip.uri import parse_uri
 from tests.kit.raw_control import responses, talk
+from tests.kit.raw_credentials import prove as sip_credentials
 from tests.kit.raw_plane import listen as media_plane
 from tests.kit.raw_srtp import listen as srtp
 from tests.kit.script_sip import play as sip_endpoint
@@ -68,6 +70,7 @@ __all__ = [
     "sdp",
     "sip_address",
     "sip_challenge",
+    "sip_credentials",
     "sip_endpoint",
     "sip_framing",
     "sip_message",
@@ -128,6 +131,7 @@ def sip_message(data: bytes) -> None:
     for line in header_lines(message):
         assert "\r" not in line, line
         assert "\n" not in line, line
+    with_session(message)
     if message.content_type in {DTMF, DTMF_RELAY}:
         info_digit(message.content_type or "", message.body)
 
