@@ -250,6 +250,7 @@ def _plane_config(config: Config, outside: Outside) -> PlaneConfig:
         first_port=config.rtp_start_port,
         last_port=config.rtp_end_port,
         max_calls=config.max_calls,
+        media_timeout=config.media_timeout,
     )
 
 

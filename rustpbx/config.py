@@ -76,7 +76,6 @@ IGNORED = ("proxy", "console", "database_url", "restsend_token")
 NOT_BUILT = (
     "callrecord",
     "llmproxy",
-    "media_timeout",
     "recorder_format",
     "recorder_path",
     "recording",

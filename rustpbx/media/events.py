@@ -189,7 +189,15 @@ class LegFailed:
     problem: str
 
 
-Fact = SpeechStarted | SpeechEnded | SilenceContinues | DigitPressed | KeyReleased | LegFailed
+@attrs.frozen
+class MediaSilent:
+    """Neither RTP nor RTCP came from the peer for so many seconds, though it was to send; told again after as many."""
+
+    leg: str
+    seconds: float
+
+
+Fact = SpeechStarted | SpeechEnded | SilenceContinues | DigitPressed | KeyReleased | LegFailed | MediaSilent
 
 
 @attrs.frozen

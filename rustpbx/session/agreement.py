@@ -38,6 +38,7 @@ class Agreement:
         )
         self._last_peer_key: SrtpKey | None = None
         self._pending: SessionDescription | None = None
+        self._last: SessionDescription | None = None
         self.format: MediaFormat | None = None
         """The last agreement; None before the first."""
         self.sdp = ""
@@ -46,8 +47,11 @@ class Agreement:
         """The peer's last answer, as it came; "" before the first."""
 
     def offer(self) -> bytes:
-        """Make an offer; the answer to it goes to `accept`."""
-        self._pending = offer(self._next_local())
+        """Make an offer; the answer to it goes to `accept`. One that repeats our last words has their version."""
+        unchanged = offer(self._local)
+        if encode_sdp(unchanged).decode() != self.sdp:
+            self._local = self._next_local()
+        self._pending = offer(self._local)
         return self._said(self._pending)
 
     def _fresh_keys(self) -> Security:
@@ -58,20 +62,30 @@ class Agreement:
 
     def accept(self, body: bytes) -> MediaFormat:
         """Take the peer's answer to our offer. A further one (early media, then the answer) may differ."""
-        if self._pending is None:
+        return self._take_answer(self._pending, body)
+
+    def reaffirm(self, body: bytes) -> MediaFormat:
+        """Take the peer's answer to what we said last, offered once more to refresh the session (RFC 4028 7.4)."""
+        return self._take_answer(self._last, body)
+
+    def _take_answer(self, ours: SessionDescription | None, body: bytes) -> MediaFormat:
+        if ours is None:
             raise MediaError("an SDP answer without an offer")
-        agreed = self._elsewhere(accept_answer(self._pending, parse_sdp(body)))
-        self._note(agreed, self._pending)
+        agreed = self._elsewhere(accept_answer(ours, parse_sdp(body)))
+        self._note(agreed, ours)
         self.theirs = body.decode("utf-8", "replace")
         return agreed
 
     def answer(self, body: bytes) -> tuple[bytes, MediaFormat]:
-        """Answer the peer's offer."""
-        local, theirs = self._next_local(), parse_sdp(body)
+        """Answer the peer's offer. An answer that repeats our last words has their version (RFC 3264 section 8)."""
+        local, theirs = self._local, parse_sdp(body)
         description, agreed = answer(theirs, local)
+        if self.sdp and encode_sdp(description).decode() != self.sdp:
+            local = self._next_local()
+            description, agreed = answer(theirs, local)
         self._elsewhere(agreed)
         if self._starts_anew(agreed):
-            local = attrs.evolve(local, security=self._fresh_keys())
+            local = attrs.evolve(self._next_local(), security=self._fresh_keys())
             description, agreed = answer(theirs, local)
         self._local = local
         self._note(agreed, description)
@@ -107,7 +121,7 @@ class Agreement:
 
     def _said(self, description: SessionDescription) -> bytes:
         body = encode_sdp(description)
-        self.sdp = body.decode()
+        self.sdp, self._last = body.decode(), description
         return body
 
 

@@ -190,7 +190,9 @@ class CallCore:
         return CallTrigger.RING_EARLY if early else CallTrigger.RING
 
     def _classify_answer(self, fact: sip.CallAnswered) -> CallTrigger:
-        return CallTrigger.ANSWERED if self._fits(fact.body) else CallTrigger.ANSWERED_UNUSABLE
+        assert self._agreement is not None  # noqa: S101 - an answer needs our offer
+        kept = fact.early and self._agreement.format is not None
+        return CallTrigger.ANSWERED if kept or self._fits(fact.body) else CallTrigger.ANSWERED_UNUSABLE
 
     def _classify_confirmation(self, fact: sip.CallConfirmed | sip.OfferAnswered) -> CallTrigger | None:
         """The ACK of a 200 with our offer: the first answer must fit, a later one that does not changes nothing."""
@@ -198,6 +200,10 @@ class CallCore:
             return CallTrigger.CONFIRMED
         agreed = self._agreement is not None and self._agreement.format is not None
         return None if agreed else CallTrigger.CONFIRMED_UNUSABLE
+
+    def _classify_refresh(self, fact: sip.RefreshAnswered) -> CallTrigger | None:
+        """The peer has changed its mind about what is agreed already; what does not fit changes nothing."""
+        return CallTrigger.CONFIRMED if self._fits(fact.body, refresh=True) else None
 
     def _classify_transfer(self, fact: sip.ReferEnded) -> CallTrigger | None:
         return CallTrigger.TRANSFERRED if self.talk.transfers.ends_call(fact) else None
@@ -228,13 +234,13 @@ class CallCore:
             return CallTrigger.INCOMING_UNUSABLE
         return CallTrigger.INCOMING
 
-    def _fits(self, answer: bytes) -> bool:
-        """Take an SDP answer if it is one; no answer is fine where early media has brought one before."""
+    def _fits(self, answer: bytes, *, refresh: bool = False) -> bool:
+        """Take an SDP answer if it is one."""
         assert self._agreement is not None  # noqa: S101 - an answer needs our offer
         if not answer:
-            return self._agreement.format is not None
+            return False
         try:
-            self._agreement.accept(answer)
+            _ = self._agreement.reaffirm(answer) if refresh else self._agreement.accept(answer)
         except (MediaError, RemoteError) as problem:
             self.report.problem = str(problem)
             return False
@@ -474,6 +480,7 @@ class CallCore:
         sip.CallAnswered: _classify_answer,
         sip.CallConfirmed: _classify_confirmation,
         sip.OfferAnswered: _classify_confirmation,
+        sip.RefreshAnswered: _classify_refresh,
         effects.AnnounceFailed: _classify_unannounced,
         sip.ReferEnded: _classify_transfer,
     }

@@ -65,6 +65,7 @@ class CallTrigger(Enum):
     LEG_UNUSABLE = auto()
     SETUP_FAILED = auto()
     LEG_FAILED = auto()
+    MEDIA_SILENT = auto()
     BROKEN = auto()
     # the agent and the server
     AGENT_GONE = auto()
@@ -164,6 +165,11 @@ CALL: Table[Call, CallTrigger, CallAction] = Table(
             for s in _UNANSWERED_IN
             for t in (T.REJECT, T.HANG_UP, T.ACCEPT_TIMEOUT, T.KILLED, T.LEG_FAILED, T.BROKEN)
         },
+        # A reliable 183 with our offer (the INVITE had none): the answer is in its PRACK.
+        (C.RINGING, T.CONFIRMED): Step(C.RINGING, (A.APPLY_SDP,)),
+        (C.RINGING, T.CONFIRMED_UNUSABLE): _TURN_AWAY,
+        # Once a reliable response has settled the session, an UPDATE may change it before the answer.
+        **{(s, T.OFFERED): Step(s, (A.ANSWER_OFFER,)) for s in (C.RINGING, C.EARLY)},
         # Early media with `autoHangup`: the words were all that the caller gets.
         (C.RINGING, T.AUTO_HANG_UP): _TURN_AWAY,
         # Nobody has claimed a call in INCOMING, so the loss of a socket leaves it to the next one.
@@ -177,6 +183,7 @@ CALL: Table[Call, CallTrigger, CallAction] = Table(
         # The far end talks to whom we sent it to.
         **{(s, T.TRANSFERRED): Step(C.ENDING, (A.TELL_TRANSFER, A.HANG_UP, A.STOP_PLAYBACK)) for s in _UP},
         **{(s, t): _SAY_GOODBYE for s in _UP for t in (T.HANG_UP, T.AGENT_GONE, T.KILLED, T.LEG_FAILED, T.BROKEN)},
+        **{(s, T.MEDIA_SILENT): _SAY_GOODBYE for s in _UP},
         # CANCEL: it was answered with 487 before our 200 was handed to SIP, which sends no 200 then.
         **{(s, t): _LET_GO for s in _UP for t in (T.CANCELLED, T.BYE, T.LOST)},
         (C.TALKING, T.AUTO_HANG_UP): Step(C.PARTING),

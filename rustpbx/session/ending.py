@@ -56,6 +56,7 @@ ENDINGS: dict[T, Ending] = {
     T.SETUP_FAILED: _FAILED,
     T.LEG_UNUSABLE: _FAILED,
     T.LEG_FAILED: _FAILED,
+    T.MEDIA_SILENT: Ending("inactivityTimeout", "system"),
     T.BROKEN: _FAILED,
     T.CONFIRMED_UNUSABLE: _UNUSABLE,
     T.LOST: _FAILED,

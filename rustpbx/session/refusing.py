@@ -22,6 +22,8 @@ def refusal(leg: str, cause: Cause, report: Reporter) -> sip.Refuse:
             status = 486 if (cause.reason or "").lower() == "busy" else 603
         case sip.IncomingCall():
             status, reason = report.status, report.problem
+        case sip.OfferAnswered():
+            status, reason = 488, report.problem
         case effects.AnnounceFailed():
             status, reason = 503, cause.problem
         case effects.LegUnusable():

@@ -23,6 +23,7 @@ TRIGGERS: dict[type, CallTrigger] = {
     sip.ByeReceived: CallTrigger.BYE,
     sip.CallLost: CallTrigger.LOST,
     media.LegFailed: CallTrigger.LEG_FAILED,
+    media.MediaSilent: CallTrigger.MEDIA_SILENT,
     effects.LegUnusable: CallTrigger.LEG_UNUSABLE,
     effects.LegReady: CallTrigger.LEG_READY,
     effects.SetupFailed: CallTrigger.SETUP_FAILED,

@@ -55,6 +55,7 @@ _WORDS: Mapping[type, Callable[[Any], str]] = {
     sip.CallLost: _reason,
     sip.OfferReceived: lambda _: "new offer from the phone",
     media.LegFailed: _problem,
+    media.MediaSilent: lambda silent: f"neither RTP nor RTCP for {silent.seconds:g} s",
     effects.AgentReserved: lambda _: "an agent's socket is being upgraded",
     effects.AgentAttached: lambda _: "the agent's socket is up",
     effects.AgentGone: lambda gone: f"agent lost: {_reason(gone)}",

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import attrs
 
+from rustpbx.errors import RemoteError
+from rustpbx.sip.extensions import LEAST_INTERVAL, RELIABLE, TIMER, Extensions, option_tags
 from rustpbx.sip.headers import list_tokens
 from rustpbx.sip.leg import ALLOW, ALLOWED
 from rustpbx.sip.message import Lines, Request
+from rustpbx.sip.session_interval import min_se_of, session_expires_of
 
 KNOWN = frozenset({*ALLOWED, "REGISTER", "PRACK", "SUBSCRIBE", "NOTIFY", "PUBLISH", "REFER", "MESSAGE"})
-SUPPORTED = frozenset({"norefersub"})
-"""Option tags (RFC 3261 19.2) that we implement."""
 
 ACCEPT: tuple[str, str] = ("Accept", "application/sdp")
-CAPABILITIES: Lines = (ALLOW, ACCEPT, ("Accept-Encoding", "identity"), ("Supported", ", ".join(sorted(SUPPORTED))))
-"""The header fields of a 200 to OPTIONS (11.2); an empty Supported says that there are no extensions."""
 
 _SDP_RANGES = frozenset({"application/sdp", "application/*", "*/*"})
-_OFFERS = frozenset({"INVITE", "UPDATE"})
+_OFFERS = frozenset({"INVITE", "UPDATE", "PRACK"})
+_REFRESHES = frozenset({"INVITE", "UPDATE"})
 
 
 @attrs.frozen
@@ -28,16 +28,38 @@ class Refusal:
     lines: Lines = ()
 
 
-def refusal(request: Request) -> Refusal | None:
+def capabilities(extensions: Extensions) -> Lines:
+    """The header fields of a 200 to OPTIONS (11.2); an empty Supported says that there are no extensions."""
+    supported = extensions.supported or (("Supported", ""),)
+    return (ALLOW, ACCEPT, ("Accept-Encoding", "identity"), *supported)
+
+
+def refusal(request: Request, extensions: Extensions) -> Refusal | None:
     """Why a request cannot be served whatever it is about, in the order of section 8.2; None if it can."""
     if request.method not in ALLOWED:
         return Refusal(405 if request.method in KNOWN else 501, (ALLOW,))
     if request.uri.scheme not in {"sip", "sips"}:
         return Refusal(416)
-    missing = [tag for tag in list_tokens(request.all("Require")) if tag.lower() not in SUPPORTED]
+    missing = [tag for tag in list_tokens(request.all("Require")) if tag.lower() not in extensions.tags]
     if missing:
         return Refusal(420, (("Unsupported", ", ".join(missing)),))
-    return _content_refusal(request)
+    if request.method == "INVITE" and extensions.prack == "required" and RELIABLE not in option_tags(request):
+        return Refusal(421, extensions.required)  # 21.4.15
+    return _interval_refusal(request, extensions) or _content_refusal(request)
+
+
+def _interval_refusal(request: Request, extensions: Extensions) -> Refusal | None:
+    """RFC 4028 9: 422 for a session interval below our least, if the caller knows what that means."""
+    if request.method not in _REFRESHES or TIMER not in extensions.tags:
+        return None
+    try:
+        theirs, _ = session_expires_of(request), min_se_of(request)
+    except RemoteError as error:
+        return Refusal(error.reply)
+    least = max(LEAST_INTERVAL, extensions.min_se)
+    if theirs is None or theirs.seconds >= least or TIMER not in option_tags(request):
+        return None
+    return Refusal(422, (("Min-SE", str(least)),))
 
 
 def _content_refusal(request: Request) -> Refusal | None:

@@ -31,10 +31,11 @@ from rustpbx.sip.events import (
     Wish,
 )
 from rustpbx.sip.info import DTMF, DTMF_RELAY, encode_digit, parse_digit
-from rustpbx.sip.leg import ALLOW, Leg
+from rustpbx.sip.leg import Leg
 from rustpbx.sip.message import Lines, Request
 from rustpbx.sip.offers import Offers
 from rustpbx.sip.refer import Referrals
+from rustpbx.sip.session_timer import SessionTimer
 from rustpbx.sip.tables import (
     CALL,
     CallAction,
@@ -99,6 +100,7 @@ class Call:
     def __init__(self, leg: Leg, directory: Directory) -> None:
         self.leg = leg
         self.offers = Offers(leg, self)
+        self.timer = SessionTimer(leg, self.offers, self)
         self.referrals = Referrals(leg, self)
         self._layer = leg.layer
         self._directory = directory
@@ -127,7 +129,7 @@ class Call:
     def deadline(self) -> Deadline:
         """When the next of the call's timers runs out."""
         wait = self.leg.ack_wait
-        deadlines = [self._machine.deadline(), self.offers.deadline(), self.referrals.deadline()]
+        deadlines = [self._machine.deadline(), self.offers.deadline(), self.timer.deadline(), self.referrals.deadline()]
         if wait is not None:
             deadlines.append(wait.deadline())
         return min(deadlines, key=_AT)
@@ -135,14 +137,18 @@ class Call:
     def wake(self, now: float) -> None:
         """Take the timers that have run out."""
         with self._contained(now):
-            wait = self.leg.ack_wait
-            if wait is not None:
-                self._ack_effects(wait.tick(now), None, now)
-            self.offers.wake(now)
-            self.referrals.wake(now)
-            for trigger in self._machine.fired(now):
-                lingered = trigger is CallTrigger.LINGER  # expected: nobody has to answer any more
-                self.step(trigger, None if lingered else "no answer within the time limit", now)
+            self._wake(now)
+
+    def _wake(self, now: float) -> None:
+        wait = self.leg.ack_wait
+        if wait is not None:
+            self._ack_effects(wait.tick(now), None, now)
+        self.offers.wake(now)
+        self.timer.wake(now)
+        self.referrals.wake(now)
+        for trigger in self._machine.fired(now):
+            lingered = trigger is CallTrigger.LINGER  # expected: nobody has to answer any more
+            self.step(trigger, None if lingered else "no answer within the time limit", now)
 
     # -- what comes in ------------------------------------------------------------------------------------------------
 
@@ -157,7 +163,9 @@ class Call:
                     self.leg.over = True
                     self._bye_lines = with_cause(headers, cause)
                     self.step(CallTrigger.HANG_UP, wish, now)
-                case SendOffer() | AcceptOffer() | RefuseOffer():
+                case SendOffer():
+                    self.offers.offer(wish, self._open_dialog(), now)
+                case AcceptOffer() | RefuseOffer():
                     self.offers.wish(wish, now)
                 case SendDigit():
                     self._send_digit(wish, now)
@@ -173,17 +181,19 @@ class Call:
 
     def _serve(self, transaction: ServerTransaction, dialog: Dialog, now: float) -> None:
         method = transaction.request.method
-        if method != "BYE" and self.state in _OVER:
+        self.leg.learn(transaction.request)
+        if method not in {"BYE", "PRACK"} and self.state in _OVER:
             self._layer.respond(transaction, 481, now)
         elif method == "BYE":
             self._bye(transaction, dialog, now)
         elif method == "INVITE":
-            self._layer.respond(transaction, 100, now)
-            self.offers.step(OfferTrigger.REMOTE_OFFER, transaction, now)
+            self._reinvite(transaction, dialog, now)
         elif method == "UPDATE":
             self._update(transaction, dialog, now)
         elif method in {"REFER", "NOTIFY"}:
             self._referral(transaction, dialog, now)
+        elif method == "PRACK":
+            self._prack(transaction, dialog, now)
         else:
             self._info(transaction, now)
 
@@ -219,6 +229,7 @@ class Call:
         """Every way into the call: a bug of ours in here ends this call, and no other."""
         try:
             yield
+            self.timer.follow(now)
             self._book()
         except Exception:  # noqa: BLE001 - reported in full, and contained
             self._layer.report_bug(f"call {self.leg.name}")
@@ -292,9 +303,15 @@ class Call:
 
     def _close(self, _cause: Cause, now: float) -> None:
         self._end_exchanges(now)
-        self._leave()
+        if not self._is_expecting():
+            self._leave()
+
+    def _is_expecting(self) -> bool:
+        """Whether a request of the peer's may still come that is owed more than 481."""
+        return False
 
     def _forget(self, _cause: Cause, _now: float) -> None:
+        self._leave()
         self._directory.forget(self)
         self._layer.schedule.cancel(self)
 
@@ -312,6 +329,7 @@ class Call:
         self._directory.retire(self)
         self.referrals.gone(now)
         self.offers.step(OfferTrigger.CALL_ENDED, None, now)
+        self.timer.stop(now)
         if self.leg.ack_wait is not None:
             self.leg.ack_wait.step(PendingAckTrigger.CALL_ENDED, now)
 
@@ -330,12 +348,24 @@ class Call:
         if transaction.final is None:  # no row: the call is over already
             self._layer.respond(transaction, 481, now)
 
+    def _reinvite(self, transaction: ServerTransaction, dialog: Dialog, now: float) -> None:
+        self._layer.respond(transaction, 100, now)
+        if self.state is CallState.CONFIRMED:
+            self.offers.asked(OfferTrigger.REMOTE_OFFER, transaction, dialog, now)
+        else:
+            self.offers.untimely(transaction, now)
+
     def _update(self, transaction: ServerTransaction, dialog: Dialog, now: float) -> None:
         if transaction.request.body:
-            self.offers.step(OfferTrigger.REMOTE_UPDATE, transaction, now)
+            self.offers.asked(OfferTrigger.REMOTE_UPDATE, transaction, dialog, now)
             return
         dialog.refresh(transaction.request, transaction.source)
-        self._layer.respond(transaction, 200, now, contact=self.leg.contact, lines=(ALLOW,))
+        lines = self.leg.refreshed(transaction.request)
+        self._layer.respond(transaction, 200, now, contact=self.leg.contact, lines=lines)
+
+    def _prack(self, transaction: ServerTransaction, _dialog: Dialog, now: float) -> None:
+        """A PRACK; only the called side has anything to be acknowledged (RFC 3262 3)."""
+        self._layer.respond(transaction, 481, now)
 
     def _info(self, transaction: ServerTransaction, now: float) -> None:
         request = transaction.request
@@ -379,6 +409,7 @@ class Call:
             dialog.refresh(outcome.response, outcome.source)
             self.leg.acknowledge(request, dialog, now)
         self.offers.heard(request, outcome, now)
+        self.timer.heard(request, outcome, now)
         self._check_lost(status, "re-INVITE", now)
 
     def _requested(self, request: Request, outcome: Outcome, now: float) -> None:
@@ -386,15 +417,40 @@ class Call:
         if request.method in {"REFER", "NOTIFY"}:
             self.referrals.heard(request, outcome, now)
         elif isinstance(outcome, Heard) and self.leg.challenged(outcome.response):
-            self.leg.again(request, self, now)
+            self.leg.again(request, self, now, within=self._dialog_of(request))
+        elif request.method == "PRACK":
+            return  # one that failed ends nothing: the INVITE's own outcome is what counts
         elif request.method == "BYE":
             self.step(CallTrigger.BYE_ANSWERED, outcome, now)
         else:
             status, reason = status_of(outcome)
+            if request.method == "UPDATE":
+                self._updated(request, outcome, now)
             if request.method == "INFO":
                 digit = parse_digit(DTMF_RELAY, request.body)
                 self.leg.emit(DigitSent(self.leg.name, digit, status, reason))
-            self._check_lost(status, request.method, now)
+            if self._dialog_of(request) is self.leg.dialog:
+                self._check_lost(status, request.method, now)
+
+    def _updated(self, request: Request, outcome: Outcome, now: float) -> None:
+        """What an UPDATE of ours came to; a 2xx may move the peer (RFC 3311 5.3)."""
+        dialog = self._dialog_of(request)
+        if isinstance(outcome, Heard) and outcome.response.status < 300 and dialog is not None:
+            dialog.refresh(outcome.response, outcome.source)
+        self.timer.heard(request, outcome, now)
+        self.offers.heard(request, outcome, now)
+
+    def session_expired(self, now: float) -> None:
+        """End the call: nobody has refreshed the session in time."""
+        self.step(CallTrigger.DIALOG_LOST, "the session expired without a refresh", now)
+
+    def _open_dialog(self) -> Dialog | None:
+        """The dialog that we may offer another session in; None while we may not."""
+        return self.leg.dialog if self.state is CallState.CONFIRMED else None
+
+    def _dialog_of(self, _request: Request) -> Dialog | None:
+        """The dialog that a request of ours is in."""
+        return self.leg.dialog
 
     def _check_lost(self, status: int, method: str, now: float) -> None:
         if status in {408, 481}:  # 12.2.1.2

@@ -37,6 +37,7 @@ class CallTrigger(Enum):
     TRYING = auto()
     PROVISIONAL = auto()
     CHALLENGE = auto()
+    TOO_BRIEF = auto()
     REDIRECT = auto()
     SUCCESS = auto()
     SUCCESS_AGAIN = auto()
@@ -53,6 +54,7 @@ class CallTrigger(Enum):
     BYE = auto()
     BYE_ANSWERED = auto()
     DIALOG_LOST = auto()
+    PRACK_LOST = auto()
     RING_LIMIT = auto()
     ANSWER_LIMIT = auto()
     ABANDON = auto()
@@ -65,6 +67,7 @@ class CallAction(Enum):
 
     SEND_INVITE = auto()
     AUTHORIZE = auto()
+    LENGTHEN = auto()
     FOLLOW = auto()
     CONFIRM = auto()
     RESEND_ACK = auto()
@@ -77,6 +80,7 @@ class CallAction(Enum):
     SEND_REFUSAL = auto()
     SEND_DECLINE = auto()
     SEND_UNAVAILABLE = auto()
+    SEND_TIMEOUT = auto()
     SEND_TERMINATED = auto()
     SEND_BYE = auto()
     ANSWER_BYE = auto()
@@ -101,6 +105,7 @@ def _call_table() -> Table[CallState, CallTrigger, CallAction]:
         (s.CALLING, t.TRYING): Step(s.PROCEEDING),
         (s.CALLING, t.PROVISIONAL): Step(s.PROCEEDING, (a.REPORT_PROGRESS,)),
         (s.CALLING, t.CHALLENGE): Step(s.CALLING, (a.AUTHORIZE,)),
+        (s.CALLING, t.TOO_BRIEF): Step(s.CALLING, (a.LENGTHEN,)),  # RFC 4028 7.3
         (s.CALLING, t.REDIRECT): Step(s.CALLING, (a.FOLLOW,)),  # 8.1.3.4
         (s.CALLING, t.SUCCESS): Step(s.CONFIRMED, (a.CONFIRM, a.REPORT_ANSWERED)),
         (s.CALLING, t.FAILURE): Step(s.ENDED, (a.CLOSE, a.REPORT_REFUSED)),
@@ -109,6 +114,7 @@ def _call_table() -> Table[CallState, CallTrigger, CallAction]:
         (s.PROCEEDING, t.TRYING): Step(s.PROCEEDING),
         (s.PROCEEDING, t.PROVISIONAL): Step(s.PROCEEDING, (a.REPORT_PROGRESS,)),
         (s.PROCEEDING, t.CHALLENGE): Step(s.CALLING, (a.AUTHORIZE,)),
+        (s.PROCEEDING, t.TOO_BRIEF): Step(s.CALLING, (a.LENGTHEN,)),
         (s.PROCEEDING, t.REDIRECT): Step(s.CALLING, (a.FOLLOW,)),
         (s.PROCEEDING, t.SUCCESS): Step(s.CONFIRMED, (a.CONFIRM, a.REPORT_ANSWERED)),
         (s.PROCEEDING, t.FAILURE): Step(s.ENDED, (a.CLOSE, a.REPORT_REFUSED)),
@@ -137,6 +143,8 @@ def _call_table() -> Table[CallState, CallTrigger, CallAction]:
         (s.INCOMING, t.CANCEL): Step(s.ENDED, (a.SEND_TERMINATED, a.CLOSE, a.REPORT_CANCELLED)),
         (s.INCOMING, t.BYE): Step(s.ENDED, (a.ANSWER_BYE, a.SEND_TERMINATED, a.CLOSE, a.REPORT_BYE)),
         (s.INCOMING, t.ANSWER_LIMIT): Step(s.ENDED, (a.SEND_UNAVAILABLE, a.CLOSE, a.REPORT_LOST)),
+        # RFC 3262 3: 5xx where a reliable provisional response is not acknowledged.
+        (s.INCOMING, t.PRACK_LOST): Step(s.ENDED, (a.SEND_TIMEOUT, a.CLOSE, a.REPORT_LOST)),
         (s.ANSWERED, t.ACK): Step(s.CONFIRMED, (a.REPORT_CONFIRMED,)),
         (s.ANSWERED, t.ACK_LOST): Step(s.ENDING, (a.SEND_BYE, a.REPORT_LOST)),
         (s.ANSWERED, t.BYE): Step(s.ENDED, (a.ANSWER_BYE, a.CLOSE, a.REPORT_BYE)),
@@ -199,7 +207,8 @@ class OfferState(Enum):
     """Who has an offer under way. INITIAL and UNANSWERED are the first INVITE's own exchange.
 
     GLARED is an offer of ours that met one of the peer's: it is made once more after a while. TAKING_BACK is an offer
-    of ours that took too long: its CANCEL may still come too late. HAVE_REMOTE is an offer by
+    of ours that took too long: its CANCEL may still come too late. REFRESHING is a re-INVITE that offers what is agreed
+    already (RFC 4028 7.4), of which the session knows nothing. HAVE_REMOTE is an offer by
     re-INVITE, HAVE_UPDATE one by UPDATE.
     """
 
@@ -207,6 +216,7 @@ class OfferState(Enum):
     UNANSWERED = auto()
     STABLE = auto()
     HAVE_LOCAL = auto()
+    REFRESHING = auto()
     GLARED = auto()
     TAKING_BACK = auto()
     HAVE_REMOTE = auto()
@@ -220,8 +230,10 @@ class OfferTrigger(Enum):
 
     INVITED = auto()
     ANSWERED = auto()
+    EARLY_ANSWERED = auto()
     ESTABLISHED = auto()
     LOCAL_OFFER = auto()
+    LOCAL_REFRESH = auto()
     LOCAL_ACCEPT = auto()
     LOCAL_REFUSE = auto()
     REMOTE_OFFER = auto()
@@ -231,6 +243,7 @@ class OfferTrigger(Enum):
     REMOTE_GLARE = auto()
     REMOTE_CANCEL = auto()
     CHALLENGE = auto()
+    TOO_BRIEF = auto()
     ACK = auto()
     ACK_WITH_ANSWER = auto()
     CALL_ENDED = auto()
@@ -243,6 +256,7 @@ class OfferAction(Enum):
     """What is done about an offer."""
 
     SEND_OFFER = auto()
+    SEND_REFRESH = auto()
     OFFER_AGAIN = auto()
     AUTHORIZE = auto()
     SEND_CANCEL = auto()
@@ -256,6 +270,7 @@ class OfferAction(Enum):
     REFUSE_PENDING = auto()
     REPORT_OFFER = auto()
     REPORT_ANSWERED = auto()
+    REPORT_REFRESHED = auto()
     REPORT_REFUSED = auto()
     REPORT_GLARE = auto()
     REPORT_TIMEOUT = auto()
@@ -267,14 +282,26 @@ def _offer_table() -> Table[OfferState, OfferTrigger, OfferAction]:
         (s.INITIAL, t.INVITED): Step(s.UNANSWERED),
         (s.INITIAL, t.ESTABLISHED): Step(s.STABLE),
         (s.UNANSWERED, t.ANSWERED): Step(s.INITIAL),
+        # RFC 3262 5: the first exchange is over before the 2xx, where the answer is in a reliable 1xx or in its PRACK.
+        (s.INITIAL, t.EARLY_ANSWERED): Step(s.STABLE),
+        (s.UNANSWERED, t.EARLY_ANSWERED): Step(s.STABLE),
+        (s.INITIAL, t.ACK_WITH_ANSWER): Step(s.STABLE, (a.REPORT_ANSWERED,)),
         (s.STABLE, t.LOCAL_OFFER): Step(s.HAVE_LOCAL, (a.SEND_OFFER,)),
         (s.STABLE, t.REMOTE_OFFER): Step(s.HAVE_REMOTE, (a.REPORT_OFFER,)),
         (s.STABLE, t.REMOTE_UPDATE): Step(s.HAVE_UPDATE, (a.REPORT_OFFER,)),
         (s.HAVE_LOCAL, t.CHALLENGE): Step(s.HAVE_LOCAL, (a.AUTHORIZE,)),
+        (s.HAVE_LOCAL, t.TOO_BRIEF): Step(s.HAVE_LOCAL, (a.OFFER_AGAIN,)),  # RFC 4028 7.3
         (s.HAVE_LOCAL, t.REMOTE_ACCEPT): Step(s.STABLE, (a.REPORT_ANSWERED,)),
         (s.HAVE_LOCAL, t.REMOTE_REFUSE): Step(s.STABLE, (a.REPORT_REFUSED,)),
         (s.HAVE_LOCAL, t.REMOTE_GLARE): Step(s.GLARED),
         (s.HAVE_LOCAL, t.OFFER_LIMIT): Step(s.TAKING_BACK, (a.SEND_CANCEL,)),
+        (s.STABLE, t.LOCAL_REFRESH): Step(s.REFRESHING, (a.SEND_REFRESH,)),
+        (s.REFRESHING, t.CHALLENGE): Step(s.REFRESHING, (a.AUTHORIZE,)),
+        (s.REFRESHING, t.TOO_BRIEF): Step(s.REFRESHING, (a.SEND_REFRESH,)),
+        (s.REFRESHING, t.REMOTE_ACCEPT): Step(s.STABLE, (a.REPORT_REFRESHED,)),
+        (s.REFRESHING, t.REMOTE_REFUSE): Step(s.STABLE),
+        (s.REFRESHING, t.REMOTE_GLARE): Step(s.STABLE),
+        (s.REFRESHING, t.OFFER_LIMIT): Step(s.STABLE, (a.SEND_CANCEL,)),
         # 14.1: once more, unless the peer's own offer comes first; then the session decides anew.
         (s.GLARED, t.GLARE_WAIT): Step(s.HAVE_LOCAL, (a.OFFER_AGAIN,)),
         (s.GLARED, t.REMOTE_OFFER): Step(s.HAVE_REMOTE, (a.REPORT_GLARE, a.REPORT_OFFER)),
@@ -292,6 +319,7 @@ def _offer_table() -> Table[OfferState, OfferTrigger, OfferAction]:
         (s.HAVE_REMOTE, t.CALL_ENDED): Step(s.CLOSED, (a.SEND_TERMINATED,)),  # 15.1.2
         (s.HAVE_UPDATE, t.LOCAL_ACCEPT): Step(s.STABLE, (a.SEND_UPDATE_ACCEPTANCE,)),
         (s.HAVE_UPDATE, t.LOCAL_REFUSE): Step(s.STABLE, (a.SEND_REFUSAL,)),
+        (s.HAVE_UPDATE, t.REMOTE_CANCEL): Step(s.STABLE, (a.SEND_TERMINATED,)),  # another fork has answered
         # RFC 3311 5.2: answered at once or not at all, for its sender gives up at 64*T1 (timer F).
         (s.HAVE_UPDATE, t.UPDATE_LIMIT): Step(s.STABLE, (a.SEND_TIMEOUT,)),
         (s.HAVE_UPDATE, t.CALL_ENDED): Step(s.CLOSED, (a.SEND_TERMINATED,)),
@@ -300,13 +328,15 @@ def _offer_table() -> Table[OfferState, OfferTrigger, OfferAction]:
         (s.ACCEPTED, t.ACK_WITH_ANSWER): Step(s.STABLE, (a.REPORT_ANSWERED,)),
         (s.ACCEPTED, t.OFFER_LIMIT): Step(s.STABLE),
     }
-    for state in (s.INITIAL, s.UNANSWERED, s.STABLE, s.HAVE_LOCAL, s.GLARED, s.TAKING_BACK, s.ACCEPTED):
+    for state in (s.INITIAL, s.UNANSWERED, s.STABLE, s.HAVE_LOCAL, s.REFRESHING, s.GLARED, s.TAKING_BACK, s.ACCEPTED):
         rows[state, t.CALL_ENDED] = Step(s.CLOSED)
     # 14.2, RFC 3311 5.2: 491 where an offer of ours has no answer yet, 500 where one of the peer's has none.
-    ours, theirs = (s.INITIAL, s.HAVE_LOCAL, s.TAKING_BACK, s.ACCEPTED), (s.UNANSWERED, s.HAVE_REMOTE, s.HAVE_UPDATE)
+    ours = (s.INITIAL, s.HAVE_LOCAL, s.REFRESHING, s.TAKING_BACK, s.ACCEPTED)
+    theirs = (s.UNANSWERED, s.HAVE_REMOTE, s.HAVE_UPDATE)
     for state in (*ours, *theirs):
         rows[state, t.LOCAL_OFFER] = Step(state, (a.REPORT_GLARE,))
-        for offer in (t.REMOTE_OFFER, t.REMOTE_UPDATE):
+        # Before the first INVITE is over, a re-INVITE is refused whatever the offers are.
+        for offer in (t.REMOTE_UPDATE,) if state in {s.INITIAL, s.UNANSWERED} else (t.REMOTE_OFFER, t.REMOTE_UPDATE):
             rows[state, offer] = Step(state, (a.REFUSE_GLARE if state in ours else a.REFUSE_PENDING,))
     waiting = frozenset({t.OFFER_LIMIT})
     return Table(
@@ -317,6 +347,7 @@ def _offer_table() -> Table[OfferState, OfferTrigger, OfferAction]:
         rows=rows,
         timers={
             s.HAVE_LOCAL: waiting,
+            s.REFRESHING: waiting,
             s.GLARED: frozenset({t.GLARE_WAIT}),
             s.TAKING_BACK: waiting,
             s.HAVE_REMOTE: waiting,

@@ -144,6 +144,12 @@ class Dialog:
         if message.contacts:
             self.remote_target = message.contacts[0].uri
 
+    def confirmed_as(self, fresh: Dialog) -> Dialog:
+        """This early dialog after its 2xx, which says anew who the peer is and how it is reached (13.2.2.4)."""
+        self.remote, self.remote_target, self.route_set = fresh.remote, fresh.remote_target, fresh.route_set
+        self.peer, self.local_seq = fresh.peer, max(self.local_seq, fresh.local_seq)
+        return self
+
     def request(
         self, method: str, via: Via, *, contact: NameAddr | None = None, lines: Lines = (), body: bytes = b""
     ) -> Request:

@@ -15,7 +15,7 @@ from rustpbx.core import Deadline, Tick
 from rustpbx.errors import LocalError, RemoteError
 from rustpbx.journal import Journal
 from rustpbx.sip.admission import Admission, Admitted, Refused, source_of
-from rustpbx.sip.answers import CAPABILITIES, Refusal, refusal
+from rustpbx.sip.answers import Refusal, capabilities, refusal
 from rustpbx.sip.call import Call, Directory
 from rustpbx.sip.dialog import DialogKey
 from rustpbx.sip.encoder import encode_refusal
@@ -283,19 +283,19 @@ class Endpoint:
             looped = self._layer.is_ours(request)
             self._layer.counters["looped"] += looped
             return Refusal(482) if looped else None
-        refused = None if request.method == "CANCEL" else refusal(request)
+        refused = None if request.method == "CANCEL" else refusal(request, self.config.extensions)
         if refused is not None:
             return refused
         if request.method == "REFER" and request.to.tag is None:  # who is in no call with us has nobody to transfer
             return Refusal(403)
         is_question = request.method == "OPTIONS" and request.to.tag is None
         return (
-            Refusal(200, CAPABILITIES) if is_question else Refusal(481)
+            Refusal(200, capabilities(self.config.extensions)) if is_question else Refusal(481)
         )  # what is of calls only
 
     def _serve(self, transaction: ServerTransaction, local_host: str, now: float, *, merged: bool) -> None:
         request = transaction.request
-        refused = None if request.method == "CANCEL" else refusal(request)
+        refused = None if request.method == "CANCEL" else refusal(request, self.config.extensions)
         if request.method == "CANCEL":
             self._cancel(transaction, now)
         elif refused is not None:
@@ -348,7 +348,7 @@ class Endpoint:
             return
         dialog.peer = transaction.source  # a NAT on the way may have moved it
         if request.method == "OPTIONS":
-            self._layer.respond(transaction, 200, now, lines=CAPABILITIES)
+            self._layer.respond(transaction, 200, now, lines=capabilities(self.config.extensions))
         else:
             call.request(transaction, dialog, now)
 

@@ -99,8 +99,8 @@ class Account:
     """An address of ours at a registrar. `name` is ours alone, for logs and health.
 
     `aor` is the address-of-record with its display name, `registrar` the server's URI, `expires` the seconds asked for.
-    With `nat`, the address that the registrar sees us at is believed (RFC 3581). `q` and `instance` (`urn:uuid:...`, RFC
-    5626 4.1) are told with the Contact if they are there.
+    With `nat`, the address that the registrar sees us at is believed (RFC 3581). `q` and `instance` (`urn:uuid:...`,
+    RFC 5626 4.1) are told with the Contact if they are there.
     """
 
     name: str
@@ -191,10 +191,15 @@ class RefuseOffer:
 
 @attrs.frozen
 class SendOffer:
-    """Send a re-INVITE with this SDP on an answered call; `OfferAnswered` or `OfferRefused` tells the outcome."""
+    """Send a re-INVITE with this SDP on an answered call; `OfferAnswered` or `OfferRefused` tells the outcome.
+
+    With `update` it is an UPDATE (RFC 3311), as always before the answer: possible there once a reliable provisional
+    response has settled the session.
+    """
 
     leg: str
     body: bytes
+    update: bool = False
 
 
 @attrs.frozen
@@ -305,11 +310,15 @@ class CallProgress:
 
 @attrs.frozen
 class CallAnswered:
-    """A 2xx to our INVITE; it has been acknowledged. `body` is the SDP answer, b"" if there was none."""
+    """A 2xx to our INVITE; it has been acknowledged. `body` is the SDP answer, b"" if there was none.
+
+    With `early` there is none because the last SDP told (`CallProgress`, `OfferReceived`) is this callee's, and holds.
+    """
 
     leg: str
     body: bytes
     passed: Lines = ()
+    early: bool = False
 
 
 @attrs.frozen
@@ -342,6 +351,14 @@ class OfferReceived:
 @attrs.frozen
 class OfferAnswered:
     """The peer took our re-INVITE; it has been acknowledged. `body` is its SDP answer."""
+
+    leg: str
+    body: bytes
+
+
+@attrs.frozen
+class RefreshAnswered:
+    """The peer answered a refresh of ours with another description than before; `body` is that SDP answer."""
 
     leg: str
     body: bytes
@@ -428,6 +445,7 @@ Fact = (
     | CallRefused
     | OfferReceived
     | OfferAnswered
+    | RefreshAnswered
     | OfferRefused
     | DigitReceived
     | DigitSent

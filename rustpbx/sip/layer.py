@@ -36,6 +36,7 @@ from rustpbx.sip.events import (
     Send,
     Undeliverable,
 )
+from rustpbx.sip.extensions import Extensions
 from rustpbx.sip.hop import Hop, Target, Transport, hop_uri, is_literal
 from rustpbx.sip.locate import Unlocated, locate
 from rustpbx.sip.message import REASONS, CSeq, Lines, NameAddr, Request, Response, Via
@@ -74,7 +75,7 @@ class EndpointConfig:
     `pass_headers` are the header fields of peers that the session is shown.
 
     `admission` says which requests of strangers are served at all; `nonce_key`, 32 bytes that nobody else knows, seals
-    the nonces of their challenges.
+    the nonces of their challenges. `extensions` are what we do beyond RFC 3261.
     """
 
     user_agent: str = "rustpbx"
@@ -90,6 +91,7 @@ class EndpointConfig:
     pass_headers: PassList = attrs.field(factory=PassList)
     admission: AdmissionRules = attrs.field(factory=AdmissionRules)
     nonce_key: bytes = attrs.field(default=b"", repr=False)
+    extensions: Extensions = attrs.field(factory=Extensions)
     timing: Timing = attrs.field(factory=Timing)
 
     def port_of(self, transport: Transport) -> int | None:
@@ -255,6 +257,10 @@ class TransactionLayer:
     def new_id(self) -> str:
         """A fresh tag or Call-ID part: 64 random bits."""
         return f"{self._rng.getrandbits(64):016x}"
+
+    def first_rseq(self) -> int:
+        """Where the numbers of reliable provisional responses begin (RFC 3262 3): below the first of them."""
+        return self._rng.randrange(2**30)
 
     def random_seconds(self, most: int) -> int:
         """A random whole number of seconds, 0 to `most`."""

@@ -9,11 +9,13 @@ from rustpbx.sip.auth import DigestClient
 from rustpbx.sip.delivery import Acknowledgement, Delivery, Owner
 from rustpbx.sip.dialog import Dialog
 from rustpbx.sip.events import ENDINGS, Fact
+from rustpbx.sip.headers import list_tokens
 from rustpbx.sip.layer import TransactionLayer
-from rustpbx.sip.message import Lines, NameAddr, Request, Response
+from rustpbx.sip.message import Lines, Message, NameAddr, Request, Response
+from rustpbx.sip.session_interval import SessionInterval
 from rustpbx.sip.transaction import AckWait, ServerTransaction
 
-ALLOWED = ("INVITE", "ACK", "CANCEL", "BYE", "OPTIONS", "INFO", "UPDATE", "REFER", "NOTIFY")
+ALLOWED = ("INVITE", "ACK", "CANCEL", "BYE", "OPTIONS", "INFO", "UPDATE", "PRACK", "REFER", "NOTIFY")
 ALLOW: tuple[str, str] = ("Allow", ", ".join(ALLOWED))
 SDP: tuple[str, str] = ("Content-Type", "application/sdp")
 
@@ -22,7 +24,8 @@ SDP: tuple[str, str] = ("Content-Type", "application/sdp")
 class Leg:
     """One call's shared part. `dialog` is None on the calling side until a 2xx; `local_host` is our own address.
 
-    `calling` says that we placed the call, and so chose its Call-ID.
+    `calling` says that we placed the call, and so chose its Call-ID. `ours` and `theirs` are the descriptions of the
+    session in force, `allows` the methods that the peer says it takes.
     """
 
     name: str
@@ -34,6 +37,33 @@ class Leg:
     ack_wait: AckWait | None = None
     calling: bool = False
     over: bool = False
+    ours: bytes = b""
+    theirs: bytes = b""
+    allows: frozenset[str] = frozenset()
+    session: SessionInterval = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.session = SessionInterval(self.layer.config.extensions)
+
+    @property
+    def abilities(self) -> Lines:
+        """The header fields that say what we do: methods and extensions."""
+        return (ALLOW, *self.layer.config.extensions.supported)
+
+    def refreshed(self, request: Request) -> Lines:
+        """The header fields of our 2xx to a re-INVITE or UPDATE, which refresh the session if there is one yet."""
+        return (*self.abilities, *(self.session.answer(request) if self.established else ()))
+
+    @property
+    def established(self) -> bool:
+        """Whether the call has been answered."""
+        return self.dialog is not None and (self.calling or self.ack_wait is not None)
+
+    def learn(self, message: Message) -> None:
+        """Take note of the methods that the peer takes."""
+        allowed = list_tokens(message.all("Allow"))
+        if allowed:
+            self.allows = frozenset(allowed)
 
     def emit(self, fact: Fact) -> None:
         """Tell the session; nothing more once it knows of the end, or has wished for it (`over`)."""
@@ -51,9 +81,13 @@ class Leg:
         lines: Lines = (),
         body: bytes = b"",
         instead_of: Request | None = None,
+        within: Dialog | None = None,
     ) -> Delivery | None:
-        """Send a request within the dialog, perhaps `instead_of` a challenged one; None if there is no dialog."""
-        dialog = self.dialog
+        """Send a request within the dialog, or `within` an early one, perhaps `instead_of` a challenged one.
+
+        None if there is no dialog.
+        """
+        dialog = within or self.dialog
         if dialog is None:
             return None
         request = dialog.request(
@@ -86,11 +120,18 @@ class Leg:
         lines = self.digest.authorization(request.method, str(request.uri), request.body, cnonce)
         return attrs.evolve(request, lines=request.lines + lines)
 
-    def again(self, request: Request, owner: Owner, now: float) -> Delivery | None:
+    def again(self, request: Request, owner: Owner, now: float, *, within: Dialog | None = None) -> Delivery | None:
         """Send a challenged in-dialog request again, with credentials and the next CSeq (22.2)."""
         contact, lines = bool(request.contacts), plain_lines(request)
         return self.request(
-            request.method, owner, now, contact=contact, lines=lines, body=request.body, instead_of=request
+            request.method,
+            owner,
+            now,
+            contact=contact,
+            lines=lines,
+            body=request.body,
+            instead_of=request,
+            within=within,
         )
 
     def acknowledge(self, invite: Request, dialog: Dialog, now: float) -> Acknowledgement:
@@ -102,9 +143,8 @@ class Leg:
     def accept(self, transaction: ServerTransaction, body: bytes, lines: Lines, now: float) -> None:
         """Answer an INVITE with 200, resent until its ACK (13.3.1.4)."""
         tag = self.dialog.local.tag if self.dialog is not None else None
-        response = self.layer.respond(
-            transaction, 200, now, tag=tag, contact=self.contact, lines=(ALLOW, *lines), body=body
-        )
+        lines = (*self.abilities, *self.session.answer(transaction.request), *lines)
+        response = self.layer.respond(transaction, 200, now, tag=tag, contact=self.contact, lines=lines, body=body)
         self.ack_wait = AckWait(response, transaction.destination, self.layer.config.timing, call=self.name)
         self.ack_wait.start(now)
 

@@ -6,8 +6,17 @@ from rustpbx.core import Deadline
 from rustpbx.errors import IllegalStepError
 from rustpbx.machine import Machine
 from rustpbx.sip.delivery import Delivery, Owner
-from rustpbx.sip.events import AcceptOffer, OfferAnswered, OfferReceived, OfferRefused, RefuseOffer, SendOffer
-from rustpbx.sip.leg import ALLOW, SDP, Leg
+from rustpbx.sip.dialog import Dialog
+from rustpbx.sip.events import (
+    AcceptOffer,
+    OfferAnswered,
+    OfferReceived,
+    OfferRefused,
+    RefreshAnswered,
+    RefuseOffer,
+    SendOffer,
+)
+from rustpbx.sip.leg import SDP, Leg
 from rustpbx.sip.message import Request, Response
 from rustpbx.sip.tables import OFFER, OfferAction, OfferState, OfferTrigger
 from rustpbx.sip.transaction import Failed, Heard, Outcome, ServerTransaction
@@ -19,8 +28,8 @@ MOST_GLARES = 3
 GLARE_WAITS = {True: (2.1, 4.0), False: (0.01, 2.0)}
 """Seconds before an offer that met another is made again (14.1), by whether the Call-ID is ours."""
 
-OfferWish = SendOffer | AcceptOffer | RefuseOffer
-Cause = ServerTransaction | Heard | Failed | OfferWish | Request | None
+OfferAnswer = AcceptOffer | RefuseOffer
+Cause = ServerTransaction | Heard | Failed | SendOffer | OfferAnswer | Request | None
 
 
 class Offers:
@@ -30,7 +39,10 @@ class Offers:
         self._leg = leg
         self._owner = owner
         self._pending: ServerTransaction | None = None  # the peer's re-INVITE or UPDATE that waits for the session
+        self._within: Dialog | None = None  # the dialog that it came in
         self._ours: Delivery | None = None
+        self._by = "INVITE"  # the method of our offer
+        self._to: Dialog | None = None  # the dialog that it goes to
         self._again: SendOffer | None = None  # our offer, as long as it may have to be made once more
         self._glares = 0
         self._machine = Machine[OfferState, OfferTrigger, OfferAction](
@@ -51,15 +63,54 @@ class Offers:
         for trigger in self._machine.fired(now):
             self.step(trigger, None, now)
 
-    def wish(self, wish: OfferWish, now: float) -> None:
+    def wish(self, wish: OfferAnswer, now: float) -> None:
         """Take a wish of the session's; one that comes too late is ignored."""
         match wish:
-            case SendOffer():
-                self.step(OfferTrigger.LOCAL_OFFER, wish, now)
             case RefuseOffer():
                 self.step(OfferTrigger.LOCAL_REFUSE, wish, now)
             case AcceptOffer():
                 self.step(OfferTrigger.LOCAL_ACCEPT, wish, now)
+
+    def offer(self, wish: SendOffer, dialog: Dialog | None, now: float) -> None:
+        """Offer another session in a dialog; before the answer, and if so wished, by UPDATE."""
+        update = wish.update or dialog is not self._leg.dialog or not self._leg.established
+        if dialog is None:
+            self._leg.emit(OfferRefused(self._leg.name, 491))
+        elif update and "UPDATE" not in self._leg.allows:
+            self._leg.emit(OfferRefused(self._leg.name, 405))
+        else:
+            if self.state is OfferState.STABLE:
+                self._by, self._to = "UPDATE" if update else "INVITE", dialog
+            self.step(OfferTrigger.LOCAL_OFFER, wish, now)
+
+    def refresh(self, now: float) -> bool:
+        """Offer what is agreed once more; False if another exchange is under way, or nothing is agreed."""
+        if self.state is not OfferState.STABLE or not self._leg.ours:
+            return False
+        self._by, self._to = "INVITE", self._leg.dialog
+        self.step(OfferTrigger.LOCAL_REFRESH, None, now)
+        return True
+
+    def asked(self, trigger: OfferTrigger, transaction: ServerTransaction, dialog: Dialog, now: float) -> None:
+        """Take an offer of the peer's within a dialog, which may be an early one of several."""
+        asked = self._within
+        self._within = dialog
+        self.step(trigger, transaction, now)
+        if self._pending is not transaction:
+            self._within = asked
+
+    def untimely(self, transaction: ServerTransaction, now: float) -> None:
+        """Refuse a re-INVITE that came before the first INVITE is over: 491 if that is ours, else 500 (14.2)."""
+        self._turn_down(transaction, 491 if self._leg.calling or self._leg.ack_wait is not None else 500, now)
+
+    def refuse_glare(self, transaction: ServerTransaction, now: float) -> None:
+        """Refuse an offer that met one of ours."""
+        self._turn_down(transaction, 491, now)
+
+    def withdraw(self, dialog: Dialog, now: float) -> None:
+        """Another fork than this one has answered: what this one offers is void."""
+        if self._pending is not None and self._within is dialog:
+            self.step(OfferTrigger.REMOTE_CANCEL, None, now)
 
     def cancelled(self, transaction: ServerTransaction, now: float) -> None:
         """The peer cancelled its re-INVITE (9.2)."""
@@ -81,6 +132,8 @@ class Offers:
                 trigger = OfferTrigger.REMOTE_ACCEPT
             case Heard(response=response) if self._leg.challenged(response):
                 trigger = OfferTrigger.CHALLENGE
+            case Heard(response=response) if self._leg.session.raised(response):
+                trigger = OfferTrigger.TOO_BRIEF
             case Heard(response=Response(status=491)) if self._glares < MOST_GLARES:
                 trigger = OfferTrigger.REMOTE_GLARE
                 self._glares += 1
@@ -97,6 +150,9 @@ class Offers:
         match action:
             case OfferAction.SEND_OFFER:
                 self._send_offer(cause, now)
+            case OfferAction.SEND_REFRESH:
+                self._again, self._glares = SendOffer(self._leg.name, self._leg.ours), 0
+                self._offer(now)
             case OfferAction.OFFER_AGAIN:
                 self._offer(now)
             case OfferAction.AUTHORIZE:
@@ -122,7 +178,9 @@ class Offers:
             case OfferAction.REPORT_OFFER:
                 self._report_offer(cause)
             case OfferAction.REPORT_ANSWERED:
-                self._leg.emit(OfferAnswered(self._leg.name, _body(cause)))
+                self._report_answered(cause)
+            case OfferAction.REPORT_REFRESHED:
+                self._report_refreshed(_body(cause))
             case OfferAction.REPORT_REFUSED:
                 self._leg.emit(OfferRefused(self._leg.name, _status(cause)))
             case OfferAction.REPORT_GLARE:
@@ -138,15 +196,30 @@ class Offers:
     def _offer(self, now: float) -> None:
         if self._again is not None:
             body = self._again.body
-            self._ours = self._leg.request("INVITE", self._owner, now, contact=True, lines=(ALLOW, SDP), body=body)
+            lines = (*self._leg.abilities, *self._leg.session.asked(), SDP)
+            self._ours = self._leg.request(
+                self._by, self._owner, now, contact=True, lines=lines, body=body, within=self._to
+            )
 
     def _authorize(self, now: float) -> None:
         if self._ours is not None:
-            self._ours = self._leg.again(self._ours.request, self._owner, now)
+            self._ours = self._leg.again(self._ours.request, self._owner, now, within=self._to)
 
     def _cancel(self, now: float) -> None:
-        if self._ours is not None:
+        if self._ours is not None and self._by == "INVITE":
             self._ours.cancel((), now)
+
+    def _report_answered(self, cause: Cause) -> None:
+        if isinstance(cause, Heard) and self._again is not None:  # else it answers an offer in a response of ours
+            self._leg.ours = self._again.body
+        self._leg.theirs = _body(cause)
+        self._leg.emit(OfferAnswered(self._leg.name, self._leg.theirs))
+
+    def _report_refreshed(self, body: bytes) -> None:
+        """Nobody need know of an answer that says what is agreed already."""
+        if body and body != self._leg.theirs:
+            self._leg.theirs = body
+            self._leg.emit(RefreshAnswered(self._leg.name, body))
 
     def _report_offer(self, cause: Cause) -> None:
         if isinstance(cause, ServerTransaction):
@@ -154,15 +227,18 @@ class Offers:
             self._leg.emit(OfferReceived(self._leg.name, cause.request.body))
 
     def _accept(self, cause: Cause, now: float) -> None:
-        pending = self._take_pending()
-        self._refresh(pending)
-        self._leg.accept(pending, cause.body if isinstance(cause, AcceptOffer) else b"", (), now)
+        pending, body = self._take_pending(), cause.body if isinstance(cause, AcceptOffer) else b""
+        self._agree(pending, body)
+        self._leg.accept(pending, body, (), now)
 
     def _accept_update(self, cause: Cause, now: float) -> None:
-        pending = self._take_pending()
-        self._refresh(pending)
-        body = cause.body if isinstance(cause, AcceptOffer) else b""
-        self._leg.layer.respond(pending, 200, now, contact=self._leg.contact, lines=(ALLOW,), body=body)
+        pending, body = self._take_pending(), cause.body if isinstance(cause, AcceptOffer) else b""
+        self._agree(pending, body)
+        if pending.request.method == "PRACK":  # no target refresh, so no Contact either
+            self._leg.layer.respond(pending, 200, now, body=body)
+        else:
+            lines = self._leg.refreshed(pending.request)
+            self._leg.layer.respond(pending, 200, now, contact=self._leg.contact, lines=lines, body=body)
 
     def _refuse(self, status: int, now: float) -> None:
         if self._pending is not None:
@@ -180,9 +256,12 @@ class Offers:
             raise IllegalStepError("an offer is answered that is not pending")
         return pending
 
-    def _refresh(self, pending: ServerTransaction) -> None:
-        if self._leg.dialog is not None:
-            self._leg.dialog.refresh(pending.request, pending.source)
+    def _agree(self, pending: ServerTransaction, body: bytes) -> None:
+        """Both descriptions are in force; the answer to an offer of ours is still to come."""
+        self._leg.ours, self._leg.theirs = body, pending.request.body
+        dialog = self._within or self._leg.dialog
+        if dialog is not None and pending.request.method != "PRACK":
+            dialog.refresh(pending.request, pending.source)
 
     def _duration(self, trigger: OfferTrigger) -> float:
         if trigger is OfferTrigger.GLARE_WAIT:

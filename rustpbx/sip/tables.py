@@ -32,6 +32,13 @@ from rustpbx.sip.registration_tables import (
     RegistrationState,
     RegistrationTrigger,
 )
+from rustpbx.sip.reliable_tables import RELIABLE, ReliableAction, ReliableState, ReliableTrigger
+from rustpbx.sip.session_timer_tables import (
+    SESSION_TIMER,
+    SessionTimerAction,
+    SessionTimerState,
+    SessionTimerTrigger,
+)
 from rustpbx.sip.transaction_tables import (
     INVITE_CLIENT,
     INVITE_SERVER,
@@ -61,8 +68,10 @@ __all__ = [
     "REFERRED",
     "REFERRING",
     "REGISTRATION",
+    "RELIABLE",
     "REQUEST_CLIENT",
     "REQUEST_SERVER",
+    "SESSION_TIMER",
     "SOURCE",
     "CallAction",
     "CallState",
@@ -89,10 +98,16 @@ __all__ = [
     "RegistrationAction",
     "RegistrationState",
     "RegistrationTrigger",
+    "ReliableAction",
+    "ReliableState",
+    "ReliableTrigger",
     "RequestClient",
     "RequestServer",
     "ServerAction",
     "ServerTrigger",
+    "SessionTimerAction",
+    "SessionTimerState",
+    "SessionTimerTrigger",
     "SourceAction",
     "SourceState",
     "SourceTrigger",

@@ -81,6 +81,7 @@ def _durations(timing: Timing) -> Mapping[str, float]:
             "TIMER_M": limit,  # RFC 6026 7.2
             "CANCEL_LIMIT": limit,  # section 9.1: a cancelled INVITE nobody answers
             "ACK_LIMIT": limit,  # section 13.3.1.4
+            "PRACK_LIMIT": limit,  # RFC 3262 section 3
             "RING_LIMIT": timing.ring_limit,
             "ANSWER_LIMIT": timing.answer_limit,
             "OFFER_LIMIT": 1.25 * limit,  # more than timer B, so that an unanswered re-INVITE may be cancelled

@@ -7,27 +7,32 @@ from functools import partial
 
 import attrs
 
+from rustpbx.errors import RemoteError
 from rustpbx.sip.addressing import our_contact
 from rustpbx.sip.auth import DigestClient
 from rustpbx.sip.call import Action, Call, Cause, Directory
 from rustpbx.sip.cause import NOT_SELECTED, parse_reasons, q850_reason
 from rustpbx.sip.delivery import Acknowledgement, Delivery
 from rustpbx.sip.dialog import Dialog
+from rustpbx.sip.early import Early
 from rustpbx.sip.events import CallAnswered, CallProgress, CallRefused, SendInvite
+from rustpbx.sip.extensions import RELIABLE, requires
 from rustpbx.sip.hop import Hop, Target, uri_hop
 from rustpbx.sip.layer import TransactionLayer
-from rustpbx.sip.leg import ALLOW, SDP, Leg
+from rustpbx.sip.leg import SDP, Leg
 from rustpbx.sip.message import CSeq, NameAddr, Request, Response
 from rustpbx.sip.redirect import FOLLOWED, Targets
-from rustpbx.sip.tables import CALL, CallAction, CallTrigger, OfferTrigger
+from rustpbx.sip.reliable import RAck, rseq_of
+from rustpbx.sip.tables import CALL, CallAction, CallState, CallTrigger, OfferTrigger
 from rustpbx.sip.transaction import Failed, Heard, Outcome, ServerTransaction
 
 MOST_FORKS = 16
 """Branches of a forked call that are followed; answers of further ones are left to time out."""
 
 
-def make_invite(wish: SendInvite, layer: TransactionLayer, contact: NameAddr) -> Request:
+def make_invite(wish: SendInvite, leg: Leg) -> Request:
     """The first INVITE (8.1.1); From gets a fresh tag, To none."""
+    layer = leg.layer
     user_agent = ("User-Agent", layer.config.user_agent)
     return Request(
         method="INVITE",
@@ -38,8 +43,15 @@ def make_invite(wish: SendInvite, layer: TransactionLayer, contact: NameAddr) ->
         to=NameAddr(attrs.evolve(wish.callee, headers="")),
         call_id=f"{layer.new_id()}{layer.new_id()}@{layer.config.callid_suffix}",
         cseq=CSeq(1, "INVITE"),
-        contacts=(contact,),
-        lines=(user_agent, ALLOW, *((SDP,) if wish.body else ()), *wish.headers),
+        contacts=(leg.contact,),
+        lines=(
+            user_agent,
+            *leg.abilities,
+            *layer.config.extensions.required,
+            *leg.session.asked(),
+            *((SDP,) if wish.body else ()),
+            *wish.headers,
+        ),
         body=wish.body,
     )
 
@@ -59,13 +71,17 @@ class UacCall(Call):
         digest = DigestClient(wish.credentials) if wish.credentials and wish.credentials.username else None
         leg = Leg(name=wish.leg, layer=layer, local_host=wish.local_host, contact=contact, digest=digest, calling=True)
         super().__init__(leg, directory)
-        self._invite = make_invite(wish, layer, contact)
+        self._invite = make_invite(wish, leg)
+        leg.ours = wish.body
         self._target: Target = target
         self._by_proxy = target is not wish.callee
         self._targets = Targets(wish.callee, layer.config.max_redirects)
         self._plain = self._invite.lines
         self._delivery: Delivery | None = None
-        self._early: dict[str, Dialog] = {}
+        self._early: dict[str, Early] = {}
+        self._lost: dict[str, Dialog] = {}  # those of forks that another one has beaten to the answer
+        self._told: Early | None = None  # the fork whose SDP the session was told last
+        self._won: Early | None = None  # the fork whose 2xx it is
         self._acks: dict[str, Acknowledgement] = {}
         self._forks: dict[str, Leg] = {}
 
@@ -83,6 +99,7 @@ class UacCall(Call):
         return {
             CallAction.SEND_INVITE: self._send_invite,
             CallAction.AUTHORIZE: self._authorize,
+            CallAction.LENGTHEN: self._lengthen,
             CallAction.FOLLOW: self._follow,
             CallAction.CONFIRM: self._confirm,
             CallAction.RESEND_ACK: self._resend_ack,
@@ -99,7 +116,28 @@ class UacCall(Call):
         return request.cseq.number <= self._invite.cseq.number  # each try after a challenge counts on
 
     def _invited(self, outcome: Outcome, now: float) -> None:
-        self.step(self._classify(outcome), outcome, now)
+        if isinstance(outcome, Heard) and 100 < outcome.response.status < 200:
+            self._provisional(outcome, now)
+        else:
+            self.step(self._classify(outcome), outcome, now)
+
+    def _provisional(self, heard: Heard, now: float) -> None:
+        """A provisional response; one that is reliable counts in its order only, and is acknowledged (RFC 3262 4)."""
+        early = self._early.get(heard.response.to.tag or "")
+        try:
+            rseq = rseq_of(heard.response)
+        except RemoteError:
+            self._layer.counters["malformed"] += 1
+            return
+        if rseq is not None and early is not None and not early.is_next(rseq):
+            self._layer.counters["provisionals_repeated"] += 1
+            return
+        self.step(CallTrigger.PROVISIONAL, heard, now)
+        early = self._early.get(heard.response.to.tag or "")
+        if rseq is not None and early is not None:
+            early.rseq = rseq
+            rack = RAck(rseq, heard.response.cseq)
+            self.leg.request("PRACK", self, now, lines=(("RAck", str(rack)),), within=early.dialog)
 
     def _classify(self, outcome: Outcome) -> CallTrigger:
         if isinstance(outcome, Failed):
@@ -107,12 +145,12 @@ class UacCall(Call):
         response = outcome.response
         if response.status == 100:
             return CallTrigger.TRYING
-        if response.status < 200:
-            return CallTrigger.PROVISIONAL
         if response.status < 300:
             return self._classify_success(response)
         if self.leg.challenged(response):
             return CallTrigger.CHALLENGE
+        if (self.state, CallTrigger.TOO_BRIEF) in CALL.rows and self.leg.session.raised(response):
+            return CallTrigger.TOO_BRIEF
         return self._classify_failure(response)
 
     def _classify_failure(self, response: Response | None = None) -> CallTrigger:
@@ -150,14 +188,28 @@ class UacCall(Call):
         self._invite = self.leg.authorized(repeated, self._invite)
         self._start_invite(now)
 
+    def _lengthen(self, _cause: Cause, now: float) -> None:
+        """The same INVITE with the interval that the callee wants at least, and the next CSeq (RFC 4028 7.3)."""
+        asked = self.leg.session.asked()
+        others = (line for line in self._plain if line[0] not in {"Session-Expires", "Min-SE"})
+        self._plain = (*others, *asked)
+        self._authorize(None, now)
+
+    def _leave_forks(self, now: float, *, but: Early | None = None) -> None:
+        """The early dialogs are over, but for the one that was answered."""
+        for early in self._early.values():
+            if early is not but:
+                self.offers.withdraw(early.dialog, now)
+                self._leave_dialog(early.dialog)
+                self._lost[early.dialog.remote.tag or ""] = early.dialog
+        self._early.clear()
+
     def _follow(self, _cause: Cause, now: float) -> None:
         """The same INVITE to the next target, as a new transaction with the next CSeq (8.1.3.4).
 
         Credentials are shown to it only if it asks for them.
         """
-        for early in self._early.values():
-            self._leave_dialog(early)
-        self._early.clear()
+        self._leave_forks(now)
         target = self._targets.take()
         self._target = self._target if self._by_proxy else target
         self._invite = attrs.evolve(
@@ -174,14 +226,14 @@ class UacCall(Call):
         if not isinstance(cause, Heard):
             return
         dialog = Dialog.of_response(self._invite, cause.response, cause.source)
-        early = self._early.get(cause.response.to.tag or "")
-        if early is not None:  # 12.2: requests of the early dialog count on
-            dialog.remote_seq = early.remote_seq
-            dialog.local_seq = max(early.local_seq, dialog.local_seq)
-        for other in self._early.values():
-            self._leave_dialog(other)
-        self._early.clear()
+        self._won = self._early.get(cause.response.to.tag or "")
+        self._leave_forks(now, but=self._won)
+        if self._won is not None:
+            dialog = self._won.dialog.confirmed_as(dialog)
         self.leg.dialog = dialog
+        self.leg.learn(cause.response)
+        self.leg.theirs = cause.response.body or (self._won.sdp if self._won is not None else b"")
+        self.leg.session.answered(cause.response)
         self._enter_dialog(dialog)
         self._acks[cause.response.to.tag or ""] = self.leg.acknowledge(self._invite, dialog, now)
         self.offers.step(OfferTrigger.ESTABLISHED, None, now)
@@ -202,7 +254,8 @@ class UacCall(Call):
         if len(self._acks) == MOST_FORKS:
             self._layer.counters["forks_ignored"] += 1
             return
-        fork = attrs.evolve(self.leg, dialog=Dialog.of_response(self._invite, cause.response, cause.source))
+        dialog, early = Dialog.of_response(self._invite, cause.response, cause.source), self._lost.get(tag)
+        fork = attrs.evolve(self.leg, dialog=dialog if early is None else early.confirmed_as(dialog))
         if fork.dialog is not None:
             self._forks[tag] = fork
             self._acks[tag] = fork.acknowledge(self._invite, fork.dialog, now)
@@ -225,20 +278,41 @@ class UacCall(Call):
         if self._delivery is not None:
             self._delivery.stay(now)
 
-    def _report_progress(self, cause: Cause, _now: float) -> None:
+    def _report_progress(self, cause: Cause, now: float) -> None:
         if not isinstance(cause, Heard):
             return
         response = cause.response
         tag = response.to.tag
         if tag is not None and tag not in self._early and len(self._early) < MOST_FORKS:
-            self._early[tag] = Dialog.of_response(self._invite, response, cause.source)
-            self._enter_dialog(self._early[tag])
-        self.leg.emit(CallProgress(self.leg.name, response.status, response.reason, response.body))
+            self._early[tag] = Early(Dialog.of_response(self._invite, response, cause.source))
+            self._enter_dialog(self._early[tag].dialog)
+        body = self._early_description(self._early.get(tag or ""), response, now)
+        self.leg.emit(CallProgress(self.leg.name, response.status, response.reason, body))
+
+    def _early_description(self, early: Early | None, response: Response, now: float) -> bytes:
+        """The SDP of a provisional response; b"" where the session with this fork is agreed already (RFC 3262 5)."""
+        if early is None or not response.body:
+            return response.body
+        if early.agreed:
+            return b""
+        early.sdp, self._told = response.body, early
+        if requires(response, RELIABLE):
+            early.agreed = True
+            self.offers.step(OfferTrigger.EARLY_ANSWERED, None, now)
+        return response.body
 
     def _report_answered(self, cause: Cause, _now: float) -> None:
         if isinstance(cause, Heard):
             passed = self._layer.config.pass_headers.of(cause.response)
-            self.leg.emit(CallAnswered(self.leg.name, cause.response.body, passed))
+            body, early = self._answer_of(cause.response)
+            self.leg.emit(CallAnswered(self.leg.name, body, passed, early))
+
+    def _answer_of(self, response: Response) -> tuple[bytes, bool]:
+        """The answer that a 2xx means: its own, or the one that this fork gave before, reliably or without another."""
+        won = self._won
+        if won is None or not won.sdp or (response.body and not won.agreed):
+            return response.body, False
+        return (b"", True) if self._told is won else (won.sdp, False)
 
     def _report_refused(self, cause: Cause, _now: float) -> None:
         match cause:
@@ -253,9 +327,31 @@ class UacCall(Call):
     def _report_no_answer(self, _cause: Cause, _now: float) -> None:
         self.leg.emit(CallRefused(self.leg.name, 408, "Request Timeout"))
 
+    def _dialog_of(self, request: Request) -> Dialog | None:
+        early, dialog = self._early.get(request.to.tag or ""), self.leg.dialog
+        if early is not None:
+            return early.dialog
+        return dialog if dialog is not None and dialog.remote.tag == request.to.tag else None
+
+    def _open_dialog(self) -> Dialog | None:
+        told = self._told
+        if self.state is CallState.PROCEEDING and told is not None and told.agreed:
+            return told.dialog
+        return super()._open_dialog()
+
+    def _update(self, transaction: ServerTransaction, dialog: Dialog, now: float) -> None:
+        early = self._early.get(dialog.remote.tag or "")
+        if early is not None and not early.agreed and transaction.request.body:
+            self.offers.refuse_glare(transaction, now)  # RFC 3311 5.2: our offer to this fork has no answer yet
+            return
+        if early is not None and transaction.request.body:
+            early.sdp, self._told = transaction.request.body, early
+        super()._update(transaction, dialog, now)
+
     def _bye(self, transaction: ServerTransaction, _dialog: Dialog, now: float) -> None:
         if _dialog is not self.leg.dialog and len(self._early) > 1:  # one fork of several is gone
             self._early.pop(_dialog.remote.tag or "", None)
+            self.offers.withdraw(_dialog, now)
             self._leave_dialog(_dialog)
             self._layer.respond(transaction, 200, now)
             return

@@ -30,6 +30,7 @@ from rustpbx.sip.events import (
     OfferRefused,
     Received,
     Refuse,
+    Ring,
     SendInvite,
     SendOffer,
     Undeliverable,
@@ -68,6 +69,7 @@ class Book:
     offers: int = 0
     end: float = math.inf
     answered: bool = False
+    described: bool = False
     agreed: tuple[bytes, bytes] = (b"", b"")
     offered: bytes = b""
     received: bytes = b""
@@ -103,6 +105,8 @@ class Book:
                 self.end = len(self.facts)
             case Answer() if state is CallState.INCOMING:
                 self.answered = True
+            case Ring(body=body) if body and state is CallState.INCOMING:
+                self.described = True
             case SendOffer(body=body):
                 self.offers += 1
                 if self.offer_state is OfferState.STABLE:
@@ -146,8 +150,15 @@ class Book:
         if up in kinds:  # nothing of the set-up after the answer, nothing of the conversation before it
             assert not any(isinstance(fact, _BEFORE_ANSWER) for fact in self.facts[kinds.index(up) :]), kinds
         talk = next((index for index, fact in enumerate(self.facts) if isinstance(fact, OfferReceived)), math.inf)
-        assert talk == math.inf or (up in kinds and kinds.index(up) < talk), kinds
+        assert talk == math.inf or (up in kinds and kinds.index(up) < talk) or self._described(talk), kinds
         self._check_offers()
+
+    def _described(self, talk: float) -> bool:
+        """Whether the session was described before the answer: by a reliable response, after which it may change."""
+        if not self.placed:
+            return self.described
+        told = (fact for index, fact in enumerate(self.facts) if index < talk and isinstance(fact, CallProgress))
+        return any(fact.body for fact in told)
 
     def _check_offers(self) -> None:
         """Every offer of ours has one outcome, but for the one under way."""

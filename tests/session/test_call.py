@@ -251,9 +251,7 @@ def test_invite_opens_a_leg_first_and_then_dials() -> None:
     """`trackStart` comes before anything rings; the offer names the leg's port."""
     bench = Bench()
     bench.attach()
-    assert bench.give(INVITE) == [
-        effects.PrepareDial(parse_uri("sip:bot@192.0.2.1"), parse_uri("sip:4021@192.0.2.9"))
-    ]
+    assert bench.give(INVITE) == [effects.PrepareDial(parse_uri("sip:bot@192.0.2.1"), parse_uri("sip:4021@192.0.2.9"))]
     out = bench.give(effects.LegReady("192.0.2.1", 12000, 77))
     assert names(out) == ["trackStart"]
     (invite,) = wishes(out)
@@ -277,7 +275,7 @@ def test_early_media_flows_and_a_bare_200_keeps_it() -> None:
     bench = dialled()
     out = bench.give(sip.CallProgress("s1", 183, "Session Progress", OFFER))
     assert [type(effect) for effect in out] == [effects.SetRemote, effects.Tell]
-    assert names(bench.give(sip.CallAnswered("s1", b""))) == ["answer"]
+    assert names(bench.give(sip.CallAnswered("s1", b"", early=True))) == ["answer"]
 
 
 @pytest.mark.parametrize("body", [b"", NO_AUDIO, b"garbage"])
@@ -436,12 +434,15 @@ def test_a_lost_agent_hangs_up_an_answered_call() -> None:
 
 
 def test_a_reinvite_is_answered_and_media_follows() -> None:
-    """Same SDP session, next version; the plane gets the new address. A bad offer leaves everything as it was."""
+    """The plane gets the new address; our side of the SDP session has the next version if anything of it is new."""
     bench = answered_incoming()
     moved = OFFER.replace(b"audio 4000", b"audio 4444")
     remote, answer = bench.give(sip.OfferReceived("s1", moved))
     assert isinstance(remote, effects.SetRemote)
     assert remote.media.remote == ("192.0.2.9", 4444)
+    assert isinstance(answer, sip.AcceptOffer)
+    assert b"o=- 42 42 IN IP4 192.0.2.1" in answer.body
+    _, answer = bench.give(sip.OfferReceived("s1", moved.replace(b"sendrecv", b"sendonly")))
     assert isinstance(answer, sip.AcceptOffer)
     assert b"o=- 42 43 IN IP4 192.0.2.1" in answer.body
     assert bench.give(sip.OfferReceived("s1", NO_AUDIO)) == [sip.RefuseOffer("s1", 488)]
@@ -475,7 +476,7 @@ def test_transcription_may_wait_for_the_answer() -> None:
     option = CallOption(callee="a@h", asr=TranscriptionOption(start_when_answer=True))
     bench = dialled(option)
     assert not any(isinstance(effect, effects.Listen) for effect in bench.give(sip.CallProgress("s1", 183, "x", OFFER)))
-    assert any(isinstance(effect, effects.Listen) for effect in bench.give(sip.CallAnswered("s1", b"")))
+    assert any(isinstance(effect, effects.Listen) for effect in bench.give(sip.CallAnswered("s1", b"", early=True)))
 
 
 def test_playback_before_the_answer_waits_for_it_in_order() -> None:
@@ -592,7 +593,7 @@ def test_a_bare_200_after_early_media_is_answered_with_the_early_sdp() -> None:
     """`answer` carries what the phone said, whenever it said it."""
     bench = dialled()
     bench.give(sip.CallProgress("s1", 183, "Session Progress", OFFER))
-    (answer,) = told(bench.give(sip.CallAnswered("s1", b"")))
+    (answer,) = told(bench.give(sip.CallAnswered("s1", b"", early=True)))
     assert isinstance(answer, events.Answered)
     assert answer.sdp == OFFER.decode()
 

@@ -7,7 +7,9 @@ import random
 import pytest
 
 from rustpbx.sip.encoder import encode_message
+from rustpbx.sip.endpoint import EndpointConfig
 from rustpbx.sip.events import Answer, CallConfirmed
+from rustpbx.sip.extensions import Extensions
 from tests.kit.peers_sip import ANSWER, OFFER, SDP_LINES, Lone, invite, reply, request, titles
 
 SEEDS = (
@@ -43,7 +45,7 @@ def mangle(data: bytes, rng: random.Random) -> bytes:
 def test_mangled_messages_do_no_harm(seed: int) -> None:
     """500 broken datagrams and an hour later, the call that was up is up, and nothing else is left."""
     rng = random.Random(seed)
-    lone = Lone()
+    lone = Lone(EndpointConfig(port=5060, extensions=Extensions(session_timers="off")))  # nobody will answer a refresh
     lone.send(invite(call_id="good", branch="z9hG4bKgood"))
     leg, tag = lone.leg, lone.tag
     lone.wish(Answer(leg, ANSWER))

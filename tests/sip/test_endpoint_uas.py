@@ -30,7 +30,7 @@ from rustpbx.sip.timing import Timing
 from rustpbx.sip.uri import Params
 from tests.kit.peers_sip import ALICE, ANSWER, BOB, OFFER, SDP_LINES, Lone, Packet, invite, request, schedule, titles
 
-ALLOW = "INVITE, ACK, CANCEL, BYE, OPTIONS, INFO, UPDATE, REFER, NOTIFY"
+ALLOW = "INVITE, ACK, CANCEL, BYE, OPTIONS, INFO, UPDATE, PRACK, REFER, NOTIFY"
 NO_CALLS = {"transactions_running": 0, "transactions_waiting_ack": 0, "pending": 0, "dialogs": 0, "calls": 0}
 
 
@@ -264,7 +264,7 @@ def test_late_requests_of_an_ended_call_are_481_and_its_bye_is_answered_again() 
         (request("JUGGLE"), 501, ("Allow", ALLOW)),
         (invite(uri="tel:+4930123"), 416, None),
         (invite(uri="nobodyKnowsThisScheme:totally"), 416, None),
-        (invite(lines=(*SDP_LINES, ("Require", "100rel, Timer"))), 420, ("Unsupported", "100rel, Timer")),
+        (invite(lines=(*SDP_LINES, ("Require", "100rel, gruu, Path"))), 420, ("Unsupported", "gruu, Path")),
         (invite(lines=(("Content-Type", "text/plain"),)), 415, ("Accept", "application/sdp")),
         (invite(lines=(*SDP_LINES, ("Content-Encoding", "gzip"))), 415, ("Accept-Encoding", "identity")),
         (request("BYE"), 481, None),
@@ -299,7 +299,7 @@ def test_options_says_what_we_can(to_tag: str | None) -> None:
     sent = in_dialog(lone, "OPTIONS", 2) if to_tag else request("OPTIONS")
     options = response(lone.send(sent))
     fields = [options.header(name) for name in ("Allow", "Accept", "Supported")]
-    assert (options.status, fields) == (200, [ALLOW, "application/sdp", "norefersub"])
+    assert (options.status, fields) == (200, [ALLOW, "application/sdp", "100rel, norefersub, replaces, timer"])
 
 
 @pytest.mark.rfc("3261", "8.2.2.2")

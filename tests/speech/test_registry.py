@@ -17,7 +17,6 @@ from rustpbx.speech.registry import RecognizerOptions, SpeechServices, Synthesiz
 from rustpbx.testing.network import MemoryNetwork
 from rustpbx.testing.wire import Wire
 
-AVAILABLE = ", ".join(sorted({"local", *registry.BUILT_IN}))
 SERVICES = SpeechServices(offload=InlineOffload())
 
 
@@ -58,7 +57,9 @@ def test_unknown_providers_are_named() -> None:
     """A name that nobody knows is refused with the names that are known."""
     with pytest.raises(SpeechError) as caught:
         registry.make_synthesizer(SynthesizerOptions(provider="Local"), SERVICES)
-    assert str(caught.value) == f"provider 'Local' is unknown; available: {AVAILABLE}"
+    words, _, available = str(caught.value).partition(": ")
+    assert words == "provider 'Local' is unknown; available"
+    assert {"local", *registry.BUILT_IN} <= set(available.split(", "))
 
 
 def test_own_providers(monkeypatch: pytest.MonkeyPatch) -> None:

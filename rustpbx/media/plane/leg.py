@@ -68,6 +68,8 @@ class Leg:
     source: Source | None = None
     taps: list[Tap] = attrs.field(factory=list)
     watch: Watch | None = None
+    life: int = -1  # packets of both kinds when the vigil last looked, and since when they are as many
+    quiet_since: float = 0.0
     muted: bool = False  # what is played on it is silence
     failed: bool = False
     dropped: int = 0

@@ -33,6 +33,7 @@ from rustpbx.media.plane.report import Heard, Reporter, Sent
 from rustpbx.media.plane.source import Source
 from rustpbx.media.plane.stages import Slots
 from rustpbx.media.plane.tap import Tap
+from rustpbx.media.plane.vigil import Vigil
 from rustpbx.media.rtcp import report_interval
 from rustpbx.media.vad.activity import Activity
 from rustpbx.media.vad.detector import make_detector
@@ -47,7 +48,8 @@ BIND_TRIES = 32
 @attrs.frozen(kw_only=True)
 class PlaneConfig:
     """Where and how many. `first_port`..`last_port` is the range of RTP (even) and RTCP (odd) ports on `host`;
-    `quarantine` is the seconds that a closed port rests.
+    `quarantine` is the seconds that a closed port rests. After `media_timeout` seconds without a packet of the peer's,
+    a leg is said to be silent (None: never).
     """
 
     host: str = "127.0.0.1"
@@ -55,6 +57,7 @@ class PlaneConfig:
     last_port: int = 42000
     max_calls: int = 500
     quarantine: float = 30.0
+    media_timeout: float | None = None
 
 
 class Plane:
@@ -74,6 +77,7 @@ class Plane:
         self._egress = Egress(self._bank, ports, self.counters, self._guard)
         self._hearing = Hearing(self._bank, self.counters, self._guard, self._eject)
         self._ingress = Ingress(self._bank, ports, self.counters, eject=self._eject, route=self._egress.route)
+        self._vigil = Vigil(config.media_timeout) if config.media_timeout is not None else None
         self._media_clock = MediaClock(self, clock)
         self._reports: list[tuple[float, int, Leg]] = []
         self._serial = itertools.count()
@@ -119,6 +123,8 @@ class Plane:
         self._ingress.drain(due, due + self._epoch)
         self._hearing.hear(due)
         self._report(due)
+        if self._vigil is not None:
+            self._vigil.look(self._legs.values(), due)
 
     @property
     def idle(self) -> bool:

@@ -51,6 +51,7 @@ class Reporter:
         self._last_sr: tuple[int, float] | None = None
         self.round_trip: float | None = None
         self.peer_left = False
+        self.received = 0
 
     def report(self, sent: Sent, heard: Heard | None, epoch: float) -> bytes:
         """A compound of SR (RR if nothing was sent since the last) and our CNAME (RFC 3550 section 6.4)."""
@@ -74,6 +75,7 @@ class Reporter:
                     self.peer_left = True
                 case SourceDescription():
                     pass
+        self.received += bool(packets)
         return bool(packets)
 
     def _packets(self, sent: Sent, heard: Heard | None, epoch: float) -> list[RtcpPacket]:

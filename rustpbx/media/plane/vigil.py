@@ -1,0 +1,36 @@
+"""Whether peers are still there: a leg on which nothing arrives for too long is told of (RTP and RTCP count).
+
+Not on hold: who said that he sends nothing may be silent. What is counted is what was believed: a stranger's packets,
+or ones that SRTP cannot open, keep no call up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from rustpbx.media.events import MediaSilent
+from rustpbx.media.plane.leg import Leg
+
+INTERVAL = 0.5
+"""Seconds between two looks: how exact the time-out is."""
+
+
+class Vigil:
+    """Over the legs of one plane; `timeout` in seconds."""
+
+    def __init__(self, timeout: float) -> None:
+        self._timeout = timeout
+        self._next = 0.0
+
+    def look(self, legs: Iterable[Leg], now: float) -> None:
+        """Look at all legs, if it is time; `MediaSilent` for those that have been silent for too long."""
+        if now < self._next:
+            return
+        self._next = now + INTERVAL
+        for leg in legs:
+            life = leg.totals()[0] + leg.reporter.received
+            if life != leg.life or not leg.receiving:
+                leg.life, leg.quiet_since = life, now
+            elif now - leg.quiet_since >= self._timeout and not leg.failed:
+                leg.quiet_since = now
+                leg.tell(MediaSilent(leg.name, self._timeout))
