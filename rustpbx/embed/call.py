@@ -20,7 +20,6 @@ from rustpbx.session.commands import Command
 from rustpbx.session.events import Answered, ErrorEvent, Event, HungUp, Rejected
 from rustpbx.session.options import (
     CallOption,
-    DtmfOption,
     EouOption,
     MediaPassOption,
     RecorderOption,
@@ -52,7 +51,6 @@ class CallFields(TypedDict, total=False):
     recorder: RecorderOption | None
     media_pass: MediaPassOption | None
     sip: SipOption | None
-    dtmf: DtmfOption | None
     handshake_timeout: int | None
     enable_ipv6: bool
     extra: Mapping[str, str] | None
