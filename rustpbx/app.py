@@ -183,6 +183,7 @@ async def _start(
         dial_plan=dial_plan,
         srtp=_srtp_rules(ua, outside.token_bytes),
         sip_port=sip[1] if sip is not None else 0,
+        dtmf_inband=ua.dtmf_inband,
     )
     door.open(registry.reserve)
     await parts.start(registry.run)

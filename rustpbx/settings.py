@@ -17,6 +17,8 @@ from rustpbx.values import Network
 LogLevel = Literal["trace", "debug", "info", "warn", "error"]
 LogFormat = Literal["console", "json"]
 SrtpWish = Literal["off", "prefer", "require"]
+PrackWish = Literal["supported", "required", "off"]
+TimerWish = Literal["on", "accept", "off"]
 SuiteName = Literal[
     "AES_CM_128_HMAC_SHA1_80",
     "AES_CM_128_HMAC_SHA1_32",
@@ -169,6 +171,8 @@ class UaConfig:
     """What we show to whom we connect, if that is not our own certificate."""
     tls_verify: Literal["full", "none"] = "full"
     alpn: tuple[str, ...] = ()
+    dtmf_inband: bool = False
+    """Whether keys are looked for in the audio of calls whose agents do not say."""
     pass_headers: tuple[str, ...] = ("X-*",)
     """Header fields of the far end that agents are shown, by patterns of their names."""
     mtu: int = 1300

@@ -126,6 +126,7 @@ KEYS = [
     Key("ua.ssl_client_key", "/k.pem", "/k.pem", 1, "expected a string"),
     Key("ua.tls_verify", "none", "none", "no", "must be one of full, none"),
     Key("ua.alpn", ["sip"], ("sip",), "sip", "expected a list"),
+    Key("ua.dtmf_inband", True, True, 1, "expected true or false"),
     Key("ua.pass_headers", ["X-*", "Subject"], ("X-*", "Subject"), ["X A"], "expected the name of a header field"),
     Key("ua.mtu", 0, 0, -1, "must be 0 to 65535"),
     Key("ua.handler.type", "webhook", "webhook", "playbook", "must be one of webhook"),

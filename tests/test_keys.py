@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+import numpy as np
 import pytest
 
 from rustpbx.sip import events as sip
+from rustpbx.testing.agent import OPTION
 from rustpbx.testing.house import House
 from rustpbx.testing.phone import PhoneCall
 from rustpbx.testing.wire import Link
+from tests.media.test_plane_tones import heard, pressed, silence
 
 
 @asynccontextmanager
@@ -87,3 +90,26 @@ async def test_hanging_up_in_the_middle_of_a_key() -> None:
         await call.line.until(lambda: bool(call.line.digits))
         await house.desk.send("hangup")
         assert isinstance((await call.ended()).cause, sip.ByeReceived)
+
+
+async def test_tones_in_the_audio_are_keys_for_who_asks() -> None:
+    """A phone without telephone-event that plays its keys as tones: the call's option makes them `dtmf` events."""
+    async with House().open() as house:
+        call = await house.handset.dials(dtmf=False)
+        await house.desk.answers({**OPTION, "dtmf": {"inband": True}})
+        await call.answered()
+        await house.handset.plays(np.concatenate([np.concatenate([pressed(key, 60), silence(60)]) for key in "0*55"]))
+        await house.desk.until("dtmf", 4)
+        assert [event["digit"] for event in house.desk.events if event["event"] == "dtmf"] == list("0*55")
+        await house.desk.hangs_up()
+        await house.settle()
+
+
+async def test_our_own_tones_reach_the_phone() -> None:
+    """`method` inband, between the words."""
+    async with talking() as (house, call):
+        await house.desk.send("dtmf", digits="7", duration=100, method="inband")
+        await house.desk.says("done")
+        await house.handset.hears("done")
+        assert call.line.digits == []
+        assert "7" in heard([call.hear()])[0]

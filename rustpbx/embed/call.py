@@ -20,6 +20,7 @@ from rustpbx.session.commands import Command
 from rustpbx.session.events import Answered, ErrorEvent, Event, HungUp, Rejected
 from rustpbx.session.options import (
     CallOption,
+    DtmfOption,
     EouOption,
     MediaPassOption,
     RecorderOption,
@@ -51,6 +52,7 @@ class CallFields(TypedDict, total=False):
     recorder: RecorderOption | None
     media_pass: MediaPassOption | None
     sip: SipOption | None
+    dtmf: DtmfOption | None
     handshake_timeout: int | None
     enable_ipv6: bool
     extra: Mapping[str, str] | None

@@ -61,7 +61,8 @@ class CallConfig:
 
     `default_voice` says whether a text can be spoken where no option names a provider. `admit` asks the dial policy
     for a call that the agent places: "" if it may be, else why not; `admit_transfer` for a blind transfer. `srtp` says
-    which calls are protected. `sip_port` is our own UDP port for SIP.
+    which calls are protected. `sip_port` is our own UDP port for SIP. `dtmf_inband` looks for keys in the audio of
+    calls whose option does not say.
     """
 
     session_id: str
@@ -72,6 +73,7 @@ class CallConfig:
     default_voice: bool = True
     admit: Callable[[Uri], str] = lambda _: ""
     admit_transfer: Callable[[Uri], str] = lambda _: ""
+    dtmf_inband: bool = False
     srtp: SrtpRules = NO_SRTP
     sip_port: int = 0
 
@@ -401,6 +403,9 @@ class CallCore:
             self._out.extend(self.report.error(sender, problem, None, now))
         if self.talk.option.vad is not None:
             self._out.append(effects.WatchSpeech(vad_params(self.talk.option.vad)))
+        dtmf = self.talk.option.dtmf
+        if self.config.dtmf_inband if dtmf is None or dtmf.inband is None else dtmf.inband:
+            self._out.append(effects.SeekTones())
         if self.talk.option.asr is not None and not self.talk.option.asr.start_when_answer:
             self._listen()
 

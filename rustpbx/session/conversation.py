@@ -16,6 +16,7 @@ from rustpbx.session.effects import Input
 from rustpbx.session.keying import KeyFact, Keys
 from rustpbx.session.options import CallOption, SynthesisOption, merge_synthesis
 from rustpbx.session.playback import AutoHangUp, Output, PlaybackFact, ServerTrack, Speech, Wanted
+from rustpbx.session.pressing import Presses
 from rustpbx.session.referring import ReferFact, Transfers
 from rustpbx.session.reporting import Reporter
 from rustpbx.sip import events as sip
@@ -56,6 +57,7 @@ class Conversation:
         self._ready = False
         self._speech: media.SpeechStarted | None = None
         self._muted: set[str] = set()
+        self._presses = Presses()
 
     def handle(self, what: Input | AutoHangUp, now: float, *, ready: bool) -> list[Output]:
         """Take one input; anything that is not its own is ignored. `ready` says whether playback may begin."""
@@ -203,7 +205,7 @@ class Conversation:
         return [effects.Tell(self._report.silence(fact, now))]
 
     def _on_digit(self, fact: media.DigitPressed | sip.DigitReceived, now: float) -> list[Output]:
-        if self._report.session_id in self._muted:
+        if self._report.session_id in self._muted or not self._presses.new(fact, now):
             return []
         self.track.heard(now)
         return [effects.Tell(self._report.dtmf(fact.digit, now))]

@@ -275,6 +275,11 @@ class WatchSpeech:
 
 
 @attrs.frozen
+class SeekTones:
+    """Look for keys in the audio of the remote party, too."""
+
+
+@attrs.frozen
 class SetMute:
     """From now on what the remote party says (`heard`) or what we say (`played`) is silence, or is not."""
 
@@ -393,6 +398,7 @@ Effect = (
     | SetRemote
     | CloseLeg
     | WatchSpeech
+    | SeekTones
     | SetMute
     | PressKey
     | ReleaseKeys

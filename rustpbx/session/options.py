@@ -177,6 +177,13 @@ class ReferOption:
 
 
 @attrs.frozen(kw_only=True)
+class DtmfOption:
+    """How the remote party's keys are found. `inband` looks for tones in the audio, too; None is as the server does."""
+
+    inband: bool | None = None
+
+
+@attrs.frozen(kw_only=True)
 class CallOption:
     """What a call is made of (`invite`, `accept`); a part that is None is off.
 
@@ -198,6 +205,7 @@ class CallOption:
     recorder: RecorderOption | None = None
     media_pass: MediaPassOption | None = None
     sip: SipOption | None = None
+    dtmf: DtmfOption | None = None
     handshake_timeout: int | None = None
     enable_ipv6: bool = False
     extra: Mapping[str, str] | None = None

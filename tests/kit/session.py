@@ -32,12 +32,13 @@ def wall(now: float) -> int:
 class Bench:
     """One `CallCore`. `spoken` is what the plane reports when a playback is cut."""
 
-    def __init__(self, session_id: str = "s1", *, default_voice: bool = True) -> None:
+    def __init__(self, session_id: str = "s1", *, default_voice: bool = True, dtmf_inband: bool = False) -> None:
         config = CallConfig(
             session_id=session_id,
             server_side_track="T",
             address="sip:rustpbx@192.0.2.1:5060",
             default_voice=default_voice,
+            dtmf_inband=dtmf_inband,
         )
         self.now = 10.0
         self.core = CallCore(config, wall, 42, self.now)

@@ -19,6 +19,7 @@ from rustpbx.media.plane.leg import Leg
 from rustpbx.media.plane.listening import Listening
 from rustpbx.media.plane.stages import Bytes, Flags, Slots
 from rustpbx.media.plane.tap import Tap
+from rustpbx.media.plane.tones import Tones
 
 TICK = 0.02
 
@@ -54,6 +55,7 @@ class Hearing:
         self._counters = counters
         self._guard = guard
         self._attention = Attention(bank.slots, eject)
+        self._tones = Tones(bank.slots)
         self._listening = Listening(bank, counters, eject)
         self._muted = np.zeros(bank.slots, np.bool_)
         self._any_muted = False
@@ -63,6 +65,11 @@ class Hearing:
     def listen(self, leg: Leg) -> None:
         """The leg's detector has changed."""
         self._attention.watch(leg)
+        leg.listen()
+
+    def seek_tones(self, leg: Leg) -> None:
+        """The leg wants digits to be looked for in its audio, or does not any more."""
+        self._tones.watch(leg)
         leg.listen()
 
     def tap(self, leg: Leg, tap: Tap) -> None:
@@ -124,7 +131,10 @@ class Hearing:
         if bank.surplus[slots].any():
             bank.power[slots] = stages.levels(pcm)
         bank.kept[slots, self._tick % KEPT] = pcm
-        self._attention.attend(slots, pcm, self._now - (bank.delay[slots] + 1) * TICK)
+        heard_at = self._now - (bank.delay[slots] + 1) * TICK
+        if self._tones.wanted:
+            self._tones.hear(slots, pcm, heard_at)
+        self._attention.attend(slots, pcm, heard_at)
 
     def _advance(self, slots: Slots) -> None:
         bank = self._bank

@@ -68,6 +68,7 @@ class Leg:
     source: Source | None = None
     taps: list[Tap] = attrs.field(factory=list)
     watch: Watch | None = None
+    seeks_tones: bool = False  # digits are looked for in its audio
     life: int = -1  # packets of both kinds when the vigil last looked, and since when they are as many
     quiet_since: float = 0.0
     muted: bool = False  # what is played on it is silence
@@ -164,7 +165,7 @@ class Leg:
     def listen(self) -> None:
         """Note whether anybody listens; whoever begins to does not hear what was before."""
         bank, slot = self.bank, self.slot
-        wanted = (bool(self.taps) or self.watch is not None) and not self.failed
+        wanted = (bool(self.taps) or self.watch is not None or self.seeks_tones) and not self.failed
         if wanted and not bank.wanted[slot]:
             bank.kept[slot] = 0
         bank.wanted[slot] = wanted

@@ -296,6 +296,16 @@ class Plane:
             found.watch = watch
             self._hearing.listen(found)
 
+    def seek_tones(self, leg: str) -> None:
+        """Look for DTMF tones in the audio of a leg from now on: `DigitPressed` with `inband`.
+
+        Raises `MediaError` if there is no such leg.
+        """
+        found = self._find(leg)
+        if not found.failed:
+            found.seeks_tones = True
+            self._hearing.seek_tones(found)
+
     # -- inside
 
     def leg(self, name: str) -> Leg | None:
@@ -340,6 +350,8 @@ class Plane:
             tap.close()
         leg.taps.clear()
         self._unwatch(leg)
+        leg.seeks_tones = False
+        self._hearing.seek_tones(leg)
         self._bank.silence(leg.slot)
 
     def _guard(self, step: Callable[[Slots], None], slots: Slots) -> None:

@@ -146,6 +146,8 @@ class _Performer:
                 self._services.plane.close_leg(leg)
             case effects.WatchSpeech():
                 self._services.plane.watch_speech(leg, effect.params)
+            case effects.SeekTones():
+                self._services.plane.seek_tones(leg)
             case effects.SetMute():
                 self._services.plane.mute(leg, heard=effect.heard, played=effect.played)
             case effects.PressKey():

@@ -52,6 +52,7 @@ class Registry:
         dial_plan: DialPlan | None = None,
         srtp: SrtpRules = NO_SRTP,
         sip_port: int = 0,
+        dtmf_inband: bool = False,
     ) -> None:
         self._services = services
         self._rng = rng
@@ -61,6 +62,7 @@ class Registry:
         self._max_calls = max_calls
         self._srtp = srtp
         self._sip_port = sip_port
+        self._dtmf_inband = dtmf_inband
         self.dial_plan = dial_plan or DialPlan()
         self._calls: dict[str, CallTask] = {}
         self._nursery: trio.Nursery | None = None
@@ -186,6 +188,7 @@ class Registry:
             admit_transfer=partial(self.dial_plan.redirected, session_id),
             srtp=self._srtp,
             sip_port=self._sip_port,
+            dtmf_inband=self._dtmf_inband,
         )
         core = CallCore(config, clock.wall, self._rng.getrandbits(31), clock.now())
         call = CallTask(core, params, self._services)
