@@ -1,18 +1,21 @@
 """Whether peers are still there: a leg on which nothing arrives for too long is told of (RTP and RTCP count).
 
-Not on hold: who said that he sends nothing may be silent. What is counted is what was believed: a stranger's packets,
-or ones that SRTP cannot open, keep no call up.
+Not on hold, whoever holds: nearly no phone sends anything to whom it holds. What is counted is what was believed: a
+stranger's packets, or ones that SRTP cannot open, keep no call up.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
-from rustpbx.media.events import MediaSilent
+from rustpbx.media.events import Direction, MediaSilent
 from rustpbx.media.plane.leg import Leg
 
 INTERVAL = 0.5
 """Seconds between two looks: how exact the time-out is."""
+
+UNSEEN = -1
+"""In `Leg.life`: the time begins with the next look."""
 
 
 class Vigil:
@@ -29,7 +32,9 @@ class Vigil:
         self._next = now + INTERVAL
         for leg in legs:
             life = leg.totals()[0] + leg.reporter.received
-            if life != leg.life or not leg.receiving:
+            if leg.format is None or leg.format.direction is not Direction.SENDRECV:
+                leg.life = UNSEEN
+            elif life != leg.life:
                 leg.life, leg.quiet_since = life, now
             elif now - leg.quiet_since >= self._timeout and not leg.failed:
                 leg.quiet_since = now
