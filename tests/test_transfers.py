@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -10,8 +11,9 @@ import pytest
 import trio
 
 from rustpbx.sip import events as sip
-from rustpbx.testing.house import House
-from rustpbx.testing.phone import PhoneCall
+from rustpbx.testing.house import SERVER, House
+from rustpbx.testing.phone import PhoneCall, open_phone
+from rustpbx.testing.voice import heard_text, spoken
 from rustpbx.testing.wire import Link
 
 
@@ -135,3 +137,30 @@ async def test_an_agent_that_does_not_transfer(how: str) -> None:
         assert ended == sip.ReferEnded(call.leg, 603, "Decline")
         if how == "silence":
             await house.desk.hangs_up()
+
+
+@pytest.mark.rfc("3891", "3")
+async def test_somebody_else_takes_the_phones_place() -> None:
+    """An attended transfer seen from its end: the conversation goes on with the newcomer, and the phone is let go."""
+    async with talking() as (house, call):
+        answer = next(t.data.decode() for t in house.phone.trace if t.data.startswith(b"SIP/2.0 200"))
+        found = re.search(r"(?s)From: .*?;tag=(\S+).*To: .*?;tag=(\S+).*Call-ID: (\S+)", answer)
+        assert found is not None
+        ours, theirs, call_id = found[1], found[2], found[3]
+        async with open_phone(house.wire.host("10.0.0.9"), "10.0.0.9", 5060, user="carol") as carol:
+            headers = (("Replaces", f"{call_id};to-tag={theirs};from-tag={ours}"),)
+            taken = await carol.dial(f"sip:agent@{SERVER}:5060", headers=headers)
+            await taken.answered()
+            assert isinstance((await call.ended()).cause, sip.ByeReceived)
+            other = await house.desk.until("other")
+            assert (other["sender"], other["extra"]) == ("replaces", {"caller": "sip:carol@10.0.0.9:5060"})
+            await house.desk.says("good day carol")
+            await taken.line.until(lambda: "good day carol" in heard_text(taken.hear()))
+            await taken.say(spoken("hello"))
+            await house.desk.hears("hello")
+            trace = house.server.registry.trace(other["trackId"])
+            assert trace is not None
+            assert [b"Replaces" in one.data for one in trace.messages].count(True) == 1
+            taken.hang_up()
+            assert (await house.desk.is_hung_up())["reason"] == "caller"
+            await trio.sleep(33)

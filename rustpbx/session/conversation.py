@@ -187,6 +187,9 @@ class Conversation:
     def _on_referred(self, command: commands.Referred, now: float) -> list[Output]:
         return [*self.transfers.report(command, now)]
 
+    def _on_replaced(self, fact: sip.PeerReplaced, now: float) -> list[Output]:
+        return [effects.Tell(self._report.replaced(fact.caller, now))]
+
     def _on_refer_fact(self, fact: ReferFact, now: float) -> list[Output]:
         return [*self.transfers.handle(fact, now)]
 
@@ -246,6 +249,7 @@ class Conversation:
         media.KeyReleased: _on_key_fact,
         effects.KeyFailed: _on_key_fact,
         sip.DigitSent: _on_key_fact,
+        sip.PeerReplaced: _on_replaced,
         sip.ReferReceived: _on_refer_fact,
         sip.ReferProgress: _on_refer_fact,
         sip.ReferEnded: _on_refer_fact,

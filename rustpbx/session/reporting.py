@@ -12,7 +12,7 @@ from rustpbx.session.ending import Ending
 from rustpbx.session.parting import NOTHING_SAID, Parting, by_name
 from rustpbx.sip import events as sip
 from rustpbx.sip.cause import OF_STATUS
-from rustpbx.sip.message import Lines
+from rustpbx.sip.message import Lines, NameAddr
 from rustpbx.sip.sipfrag import Referral
 from rustpbx.sip.uri import Uri
 from rustpbx.speech.base import Transcript
@@ -155,8 +155,13 @@ class Reporter:
         """`other`: how far the transfer that we asked for has come."""
         return self._other({"status": str(status), "reason": reason}, now)
 
-    def _other(self, extra: Mapping[str, str], now: float) -> events.Other:
-        return events.Other(track_id=self._id, timestamp=self._wall(now), sender="refer", extra=extra)
+    def replaced(self, caller: NameAddr, now: float) -> events.Other:
+        """`other`: somebody else has taken the far end's place."""
+        said = {"caller": str(caller.uri.bare()), "callerName": caller.display_name}
+        return self._other({key: value for key, value in said.items() if value}, now, "replaces")
+
+    def _other(self, extra: Mapping[str, str], now: float, sender: str = "refer") -> events.Other:
+        return events.Other(track_id=self._id, timestamp=self._wall(now), sender=sender, extra=extra)
 
     def transfer_refused(self, track_id: str, code: int, reason: str, now: float, *, told: bool) -> events.Rejected:
         """`reject` of a transfer: by the far end if it `told` so."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from operator import attrgetter
+from typing import Protocol
 
 from rustpbx.core import Deadline
 from rustpbx.errors import RemoteError
@@ -33,7 +34,7 @@ from rustpbx.sip.events import (
 from rustpbx.sip.info import DTMF, DTMF_RELAY, encode_digit, parse_digit
 from rustpbx.sip.leg import Leg
 from rustpbx.sip.message import Lines, Request
-from rustpbx.sip.offers import Offers
+from rustpbx.sip.offers import OfferAnswer, Offers
 from rustpbx.sip.refer import Referrals
 from rustpbx.sip.session_timer import SessionTimer
 from rustpbx.sip.tables import (
@@ -93,6 +94,30 @@ class Directory:
             del self.calls[call.leg.name]
             self.live.discard(call.leg.name)
 
+    def swap(self, one: Call, other: Call) -> None:
+        """Two calls change names, in the log too."""
+        one.leg.name, other.leg.name = other.leg.name, one.leg.name
+        for call in (one, other):
+            self.calls[call.leg.name] = call
+            call.renamed()
+
+
+class Heir(Protocol):
+    """A call that waits to take another's place (RFC 3891)."""
+
+    @property
+    def call_id(self) -> str:
+        """Its Call-ID."""
+        ...
+
+    def decide(self, wish: OfferAnswer, now: float) -> None:
+        """The session has decided."""
+        ...
+
+    def orphaned(self, now: float) -> None:
+        """There is nothing to take over any more."""
+        ...
+
 
 class Call:
     """One INVITE usage of a dialog, stepped by the `call` table."""
@@ -102,6 +127,7 @@ class Call:
         self.offers = Offers(leg, self)
         self.timer = SessionTimer(leg, self.offers, self)
         self.referrals = Referrals(leg, self)
+        self.successor: Heir | None = None
         self._layer = leg.layer
         self._directory = directory
         self._keys: set[DialogKey] = set()
@@ -120,6 +146,10 @@ class Call:
     def call_id(self) -> str:
         """The SIP Call-ID."""
         return self.leg.dialog.call_id if self.leg.dialog is not None else ""
+
+    def renamed(self) -> None:
+        """The leg has another name."""
+        self._machine.call = self.leg.name
 
     @property
     def state(self) -> CallState:
@@ -165,6 +195,8 @@ class Call:
                     self.step(CallTrigger.HANG_UP, wish, now)
                 case SendOffer():
                     self.offers.offer(wish, self._open_dialog(), now)
+                case AcceptOffer() | RefuseOffer() if self.successor is not None:
+                    self.successor.decide(wish, now)
                 case AcceptOffer() | RefuseOffer():
                     self.offers.wish(wish, now)
                 case SendDigit():
@@ -328,6 +360,9 @@ class Call:
         """The conversation is over: no more offers, no more copies of a 2xx."""
         self._directory.retire(self)
         self.referrals.gone(now)
+        heir, self.successor = self.successor, None
+        if heir is not None:
+            heir.orphaned(now)
         self.offers.step(OfferTrigger.CALL_ENDED, None, now)
         self.timer.stop(now)
         if self.leg.ack_wait is not None:

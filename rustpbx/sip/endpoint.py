@@ -41,6 +41,8 @@ from rustpbx.sip.message import Request
 from rustpbx.sip.multipart import with_session
 from rustpbx.sip.parser import MalformedRequest, parse_message
 from rustpbx.sip.registrations import Registrations
+from rustpbx.sip.replaces import Successor, parse_replaces
+from rustpbx.sip.replaces import refusal as cannot_replace
 from rustpbx.sip.tables import CallState
 from rustpbx.sip.transaction import Heard, ServerTransaction
 from rustpbx.sip.uac import UacCall
@@ -122,6 +124,11 @@ class Endpoint:
         """The SIP Call-ID of a leg; None if there is none of that name, or nothing of it is left."""
         call = self._directory.calls.get(leg)
         return None if call is None else call.call_id
+
+    def successor_id(self, leg: str) -> str | None:
+        """The Call-ID of the call that wants to take this leg's place; None if there is none."""
+        call = self._directory.calls.get(leg)
+        return None if call is None or call.successor is None else call.successor.call_id
 
     def deadline(self) -> Deadline:
         """The earliest deadline of all transactions and calls."""
@@ -354,7 +361,20 @@ class Endpoint:
 
     def _new(self, transaction: ServerTransaction, local_host: str, now: float) -> None:
         contact = self._registrations.contact_of(transaction.request.uri)
-        call = UasCall(transaction, local_host, self._layer, self._directory, contact)
+        try:
+            replaces = parse_replaces(transaction.request)
+        except RemoteError as error:
+            self._layer.respond(transaction, error.reply, now)
+            return
+        if replaces is None:
+            call = UasCall(transaction, local_host, self._layer, self._directory, contact)
+        else:
+            replaced, _ = self._directory.dialogs.get(replaces.key, (None, None))
+            status = cannot_replace(replaced, replaces)
+            if replaced is None or status:
+                self._layer.respond(transaction, status, now)
+                return
+            call = Successor(transaction, local_host, self._layer, self._directory, contact, replaced)
         self._directory.enter(call)
         call.ring(now)
 

@@ -420,6 +420,14 @@ class ReferEnded:
 
 
 @attrs.frozen
+class PeerReplaced:
+    """Another peer has taken the place of this leg's (RFC 3891), by the offer that has just been accepted."""
+
+    leg: str
+    caller: NameAddr
+
+
+@attrs.frozen
 class ByeReceived:
     """The peer hung up; 200 has been sent."""
 
@@ -452,6 +460,7 @@ Fact = (
     | ReferReceived
     | ReferProgress
     | ReferEnded
+    | PeerReplaced
     | ByeReceived
     | CallLost
 )

@@ -124,6 +124,16 @@ class Traces:
         if newest is not None and newest.direction == "in":
             self.note(newest)
 
+    def joins(self, leg: str, call_id: str) -> None:
+        """A call goes on under another Call-ID, too; the message that has just passed may be the first with it."""
+        ring = self._live.get(leg)
+        if ring is None:
+            return
+        self._by_call_id[call_id.encode()] = ring
+        newest, self._newest = self._newest, None
+        if newest is not None and newest.direction == "in":
+            self.note(newest)
+
     def ends(self, leg: str, now: float) -> None:
         """A call is over: further messages of it are kept with the others, all of them for a while."""
         ring = self._live.pop(leg, None)

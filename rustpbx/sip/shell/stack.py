@@ -38,6 +38,7 @@ from rustpbx.sip.events import (
     LetGo,
     Locate,
     Located,
+    OfferReceived,
     Received,
     Refuse,
     Register,
@@ -301,6 +302,10 @@ class Stack:
                 call_id = endpoint.call_id(leg)
                 if call_id is not None:
                     self._traces.begins(leg, call_id)
+            case OfferReceived(leg=leg):
+                successor = endpoint.successor_id(leg)
+                if successor is not None:
+                    self._traces.joins(leg, successor)
             case HangUp(leg=leg) | Refuse(leg=leg):
                 self._traces.ends(leg, now)
             case CallCancelled() | CallRefused() | ByeReceived() | CallLost():
