@@ -146,6 +146,14 @@ class UaConfig:
     """What a 3xx to our INVITE does: we call where it points, or the agent is told."""
     max_redirects: int = 5
     """How many of them are followed for one call."""
+    prack: PrackWish = "supported"
+    """Whether provisional responses are reliable (RFC 3262): where the peer does it too, always, or never."""
+    session_timers: TimerWish = "on"
+    """Whether calls are refreshed from time to time (RFC 4028): always, where the peer asks for it, or never."""
+    session_expires: int = 1800
+    """Seconds that we ask for: how long a call lasts without a refresh."""
+    min_se: int = 90
+    """The least that we accept."""
     graceful_shutdown: bool = True
     trace: bool = False
     """Log every SIP message, at the level `debug` of the logger `rustpbx.sip.trace`."""

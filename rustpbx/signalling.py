@@ -12,6 +12,7 @@ from rustpbx.shell.network import Network
 from rustpbx.sip.admission import SCANNERS, AdmissionRules
 from rustpbx.sip.auth_server import Realm, User, secret
 from rustpbx.sip.endpoint import EndpointConfig
+from rustpbx.sip.extensions import Extensions
 from rustpbx.sip.hop import Transport
 from rustpbx.sip.passing import PassList
 from rustpbx.sip.shell.connections import Streams
@@ -43,6 +44,12 @@ def make_stack(  # noqa: PLR0917 - the two settings, and what the server reaches
         pass_headers=PassList(ua.pass_headers),
         admission=admission_rules(ua),
         nonce_key=nonce_key,
+        extensions=Extensions(
+            prack=ua.prack,
+            session_timers=ua.session_timers,
+            session_expires=ua.session_expires,
+            min_se=ua.min_se,
+        ),
         timing=Timing(ring_limit=max(180.0, ua.ring_timeout + 60), answer_limit=max(600.0, ua.accept_timeout + 60)),
     )
     return Stack(endpoint, network, clock, host, ua.udp_port, config.external_ip, rng, streams_of(ua))
