@@ -18,7 +18,12 @@ demo: $(READY) ## Place two real calls on this machine, print them as they happe
 
 test: $(READY) ## Run all tests; installs the programs they test against where it can (root on Debian)
 	@tests/install-peers.sh
+ifeq ($(ARGS),)
+	$(BIN)/python -m pytest -m 'not real_time' --numprocesses logical --dist worksteal
+	$(BIN)/python -m pytest -m real_time
+else
 	$(BIN)/python -m pytest $(ARGS)
+endif
 
 run: $(READY) ## Run the server with config.toml
 	@$(BIN)/python -m rustpbx --conf config.toml $(ARGS)
