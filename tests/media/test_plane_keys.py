@@ -205,7 +205,7 @@ def test_any_keys_at_any_pace(
         keypad.press(digit, duration=duration, gap=gap, inband=inband)
     now, heard, told, ends = start, "", "", 0
     for step, boundary in [*pace, *[(1, True)] * 400]:
-        what = keypad.step(now, boundary=boundary)
+        what = keypad.step(now, 8000, boundary=boundary)
         match what:
             case EventPacket(payload=payload, rtp_time=begin):
                 ends += payload[1] >> 7

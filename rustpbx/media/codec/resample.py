@@ -1,8 +1,8 @@
 """Sample-rate conversion: a streaming resampler for one stream, and a matrix for all streams at once.
 
 `Resampler` serves everything that is not a row of the plane (playback, synthesised speech, taps at odd rates).
-`upsampling_matrix` makes the 8 -> 16 kHz step of all calls one matrix product per tick: with `rows` float32
-(N, history + samples), the old samples first, `rows @ matrix` is (N, samples * factor).
+`upsampling_matrix` makes the 8 -> 16 kHz step of all calls one matrix product per tick (and `downsampling_matrix` the
+way back): with `rows` float32 (N, history + samples), the old samples first, `rows @ matrix` is (N, samples * factor).
 """
 
 from __future__ import annotations
@@ -106,3 +106,16 @@ def upsampling_matrix(samples: int, factor: int = 2) -> tuple[npt.NDArray[np.flo
     for m in range(samples):
         matrix[m : m + TAPS, m] = phases[::-1]
     return matrix.reshape(history + samples, samples * factor), history
+
+
+def downsampling_matrix(samples: int, factor: int = 2) -> tuple[npt.NDArray[np.float32], int]:
+    """The way back: float32 (history + samples, samples / factor), and `history`, with the same filter before it.
+
+    For 20 ms at 16 kHz: (366, 160). Use it as that of `upsampling_matrix`.
+    """
+    taps = interpolation_filter(factor)[: factor * TAPS - 1] / factor
+    history = taps.size - 1
+    matrix = np.zeros((history + samples, samples // factor), np.float32)
+    for m in range(samples // factor):
+        matrix[m * factor : m * factor + taps.size, m] = taps[::-1]
+    return matrix, history

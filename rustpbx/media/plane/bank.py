@@ -6,11 +6,16 @@ operations over all rows. What happens rarely lives in `rustpbx.media.plane.leg`
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from rustpbx.errors import OverloadedError
 from rustpbx.media.plane.stages import FRAME, HEADER, SILENCE
 from rustpbx.media.srtp import TRAILER
+
+if TYPE_CHECKING:
+    from rustpbx.media.plane.coded import Coded
 
 DEPTH = 32
 """Frames in a jitter ring: 640 ms, which holds the deepest buffer and a burst after a stall."""
@@ -37,9 +42,12 @@ class Bank:
     def __init__(self, slots: int) -> None:  # noqa: PLR0915 - one line an array is the clearest list of them
         self.slots = slots
         self._free = list(range(slots - 1, -1, -1))
+        self.coders: dict[int, Coded] = {}  # of the slots whose codec is none of `stages.LAWS`
+        self.step = np.full(slots, FRAME, np.int64)  # RTP time of a frame
 
         # -- receive: what we expect and the statistics of RFC 3550 appendix A
         self.receive_pt = np.full(slots, -1, np.int16)  # -1: drop everything
+        self.coded = np.zeros(slots, np.bool_)  # has one of `coders`: its frames go one by one
         self.ssrc_known = np.zeros(slots, np.bool_)
         self.ssrc_in = np.zeros(slots, np.uint32)
         self.law_in = np.zeros(slots, np.int64)
@@ -78,6 +86,7 @@ class Bank:
         self.stamp = np.zeros(slots, np.int64)  # of the packet being filled
         self.frames = np.ones(slots, np.int64)  # frames per packet
         self.phase = np.zeros(slots, np.int64)  # frames already in the packet being filled
+        self.size = np.zeros(slots, np.int64)  # bytes of a coder's payload
         self.marker = np.zeros(slots, np.bool_)  # the next packet begins a talk spurt
         self.talking = np.zeros(slots, np.bool_)  # the last frame came from a source
         self.packets = np.zeros((slots, HEADER + MOST_FRAMES * FRAME + TRAILER), np.uint8)
@@ -105,6 +114,7 @@ class Bank:
         slot = self._free.pop()
         for array in self._arrays:
             array[slot] = 0
+        self.step[slot] = FRAME
         self.receive_pt[slot] = -1
         self.frames[slot] = 1
         return slot
@@ -112,6 +122,7 @@ class Bank:
     def give(self, slot: int) -> None:
         """Give a slot back; nothing is received, heard or sent on it any more."""
         self.silence(slot)
+        self.coders.pop(slot, None)
         self._free.append(slot)
 
     def silence(self, slot: int) -> None:

@@ -8,15 +8,20 @@ from collections.abc import Callable
 import attrs
 import numpy as np
 
+from rustpbx.errors import MediaError
 from rustpbx.media.events import KeyReleased
 from rustpbx.media.plane import stages
-from rustpbx.media.plane.bank import PLAYOUT, Bank
+from rustpbx.media.plane.bank import MOST_FRAMES, PLAYOUT, Bank
 from rustpbx.media.plane.keypad import EventPacket, Released, Sound
 from rustpbx.media.plane.leg import Leg
 from rustpbx.media.plane.port import Parcel, Ports
 from rustpbx.media.plane.stages import FRAME, HEADER, Bytes, Flags, Slots
+from rustpbx.media.plane.stream import Stream
 from rustpbx.media.rtp import RtpPacket, build_rtp
 from rustpbx.media.srtp import Job, overhead, pointers, seal_all
+
+MOST_PAYLOAD = MOST_FRAMES * FRAME
+"""Bytes of the longest payload that we send."""
 
 LOW = 4
 """Frames in a playout ring below which it is filled up from the spool. Looked at in each tick, so that one would do."""
@@ -90,14 +95,18 @@ class Egress:
         slots = np.flatnonzero(bank.sending)
         if slots.size:
             speaking = self._press(slots) if self._pressing else slots
+            if bank.coders:
+                coded = bank.coded[speaking]
+                self._guard(self._speak_coded, speaking[coded])
+                speaking = speaking[~coded]
             self._guard(self._speak, speaking)
             self._guard(self._tend, slots)
-        bank.rtp_time += FRAME
+        bank.rtp_time += bank.step
 
     def skip(self, ticks: int) -> None:
         """So many ticks are left out: RTP time goes on, no content is lost, the next packet starts a talk spurt."""
         bank = self._bank
-        bank.rtp_time += FRAME * ticks
+        bank.rtp_time += bank.step * ticks
         bank.marker |= bank.sending
         self.frames_due += ticks * int(bank.sending.sum())
 
@@ -160,12 +169,14 @@ class Egress:
         """What is played waits while a key is down and in the gap behind it: nothing of it is lost."""
         slot = int(slots[0])
         leg, bank = self._pressing[slot], self._bank
-        step = leg.keypad.step(int(bank.rtp_time[slot]), boundary=not bank.phase[slot])
+        step = leg.keypad.step(int(bank.rtp_time[slot]), leg.clock_rate, boundary=not bank.phase[slot])
         match step:
             case EventPacket():
                 self._events.add(slot)
                 bank.talking[slot] = False
                 self._send_event(leg, step)
+            case Sound(pcm=pcm) if slot in bank.coders:
+                self._instead[slot] = np.frombuffer(bank.coders[slot].encode_narrow(pcm), np.uint8)
             case Sound(pcm=pcm):
                 self._instead[slot] = stages.LAWS[bank.law_out[slot]].encode(pcm)
             case Released(told=digit):
@@ -202,6 +213,72 @@ class Egress:
             bank.sent[slot] += 1
             bank.octets[slot] += len(event.payload)
 
+    # -- legs with a coder
+
+    def _speak_coded(self, slots: Slots) -> None:
+        """A frame and a packet for each: of what is played, of silence, or nothing if the codec wants none for that."""
+        bank = self._bank
+        bank.size[slots] = 0
+        for index in range(slots.size):
+            self._guard(self._encode, slots[index : index + 1])  # not twice for all: coders remember what they did
+        silent = slots[bank.size[slots] == 0]
+        bank.played[silent] += bank.unsent[silent]
+        bank.unsent[silent] = 0
+        full = slots[bank.size[slots] > 0]
+        bank.stamp[full] = bank.rtp_time[full]
+        if full.size:
+            self._send(full, self._plan_coded(full))
+
+    def _encode(self, slots: Slots) -> None:
+        """Make one slot's next payload, and put it into its packet, or into its stream."""
+        slot = int(slots[0])
+        bank, coded, stream = self._bank, self._bank.coders[slot], self._legs[slot].stream
+        playing = bool(bank.playout_count[slot]) and slot not in self._instead
+        head = int(bank.playout_head[slot])
+        if slot in self._instead:
+            payload = self._instead[slot].tobytes()
+        elif playing:
+            payload = coded.encode(head)
+        else:
+            payload = b"" if stream is not None else coded.encode_silence()
+        if stream is None and len(payload) > MOST_PAYLOAD:
+            raise MediaError(f"a payload of {len(payload)} bytes for 20 ms")
+        if playing:
+            bank.playout_head[slot] = (head + 1) % PLAYOUT
+            bank.playout_count[slot] -= 1
+            bank.unsent[slot] = 1
+        bank.marker[slot] |= playing and not bank.talking[slot]
+        bank.talking[slot] = playing
+        if stream is None:
+            bank.size[slot] = len(payload)
+            bank.packets[slot, HEADER : HEADER + len(payload)] = np.frombuffer(payload, np.uint8)
+        elif payload:
+            self._pour(slot, stream, payload)
+
+    def _pour(self, slot: int, stream: Stream, payload: bytes) -> None:
+        """Give a stream what is played; it gets nothing while nothing is."""
+        bank = self._bank
+        stream.sink(payload)
+        self.frames_due += 1
+        self.frames_sent += 1
+        bank.sent[slot] += 1
+        bank.octets[slot] += len(payload)
+
+    def _plan_coded(self, slots: Slots) -> _Plan:
+        """Their packets have another size each time."""
+        plan = _Plan(slots.tobytes())
+        for at, slot in enumerate(slots.tolist()):
+            leg, size = self._legs[slot], HEADER + int(self._bank.size[slot])
+            assert leg.destination is not None  # noqa: S101 - a leg that sends has one
+            if leg.sealer is not None:
+                plan.jobs.append(leg.sealer.job(self._places[slot], size))
+                plan.sealed.append(at)
+                size += overhead(leg.sealer.key.suite)
+            plan.parcels.append((leg.rtp, memoryview(self._bank.packets[slot])[:size], leg.destination))
+        return plan
+
+    # -- packets
+
     def _send(self, slots: Slots, plan: _Plan) -> None:
         """Write the headers of full packets, seal and send them, always in the order of their slots."""
         bank = self._bank
@@ -228,7 +305,7 @@ class Egress:
             frames = bank.frames[slots]
         self.frames_sent += int(frames.sum())
         bank.sent[slots] += 1
-        bank.octets[slots] += frames * FRAME
+        bank.octets[slots] += np.where(bank.coded[slots], bank.size[slots], frames * FRAME)
         bank.played[slots] += bank.unsent[slots]
         bank.unsent[slots] = 0
 

@@ -17,7 +17,7 @@ from rustpbx.media.plane.attention import Attention
 from rustpbx.media.plane.bank import KEPT, Bank
 from rustpbx.media.plane.leg import Leg
 from rustpbx.media.plane.listening import Listening
-from rustpbx.media.plane.stages import Bytes, Flags, Slots
+from rustpbx.media.plane.stages import Bytes, Flags, Samples, Slots
 from rustpbx.media.plane.tap import Tap
 from rustpbx.media.plane.tones import Tones
 
@@ -126,8 +126,10 @@ class Hearing:
         if not found.all():
             missing = slots[~found]
             pcm[~found] = stages.conceal(bank.kept[missing, (self._tick - 1) % KEPT], bank.misses[missing])
+        if bank.coders:
+            self._decode(slots, found, pcm)
         if self._any_muted:
-            pcm[self._muted[slots]] = 0
+            self._hush(slots, pcm)
         if bank.surplus[slots].any():
             bank.power[slots] = stages.levels(pcm)
         bank.kept[slots, self._tick % KEPT] = pcm
@@ -136,10 +138,23 @@ class Hearing:
             self._tones.hear(slots, pcm, heard_at)
         self._attention.attend(slots, pcm, heard_at)
 
+    def _decode(self, slots: Slots, found: Flags, pcm: Samples) -> None:
+        """The legs with a coder, one by one; their rows of `pcm` change."""
+        bank = self._bank
+        for row in np.flatnonzero(bank.coded[slots]).tolist():
+            pcm[row] = bank.coders[int(slots[row])].hear(self._tick, found=bool(found[row]))
+
+    def _hush(self, slots: Slots, pcm: Samples) -> None:
+        """Silence in the rows of legs that nobody shall hear."""
+        muted = self._muted[slots]
+        pcm[muted] = 0
+        for slot in slots[muted & self._bank.coded[slots]].tolist():
+            self._bank.coders[slot].hush(self._tick)
+
     def _advance(self, slots: Slots) -> None:
         bank = self._bank
         stages.advance(bank.present, bank.head, slots)
-        bank.cursor[slots] += np.uint32(stages.FRAME)
+        bank.cursor[slots] += bank.step[slots].astype(np.uint32)
         bank.lead[slots] -= 1
 
     def _shrink(self, slots: Slots) -> None:

@@ -17,10 +17,12 @@ from rustpbx.core import Address
 from rustpbx.media.events import DigitPressed
 from rustpbx.media.plane import stages
 from rustpbx.media.plane.bank import DEPTH, PACKET, Bank
+from rustpbx.media.plane.coded import Coded
 from rustpbx.media.plane.early import Early
 from rustpbx.media.plane.leg import Leg, Newcomer
 from rustpbx.media.plane.port import Datagram, Ports
 from rustpbx.media.plane.stages import FRAME, HEADER, Flags, Slots
+from rustpbx.media.plane.stream import AHEAD
 from rustpbx.media.rtp import FIRST_RTCP, LAST_RTCP, VERSION, RtpPacket, is_rtcp, parse_rtp
 from rustpbx.media.seq import extend
 from rustpbx.media.srtp import REPLAYED, pointers
@@ -68,6 +70,7 @@ class Ingress:
         self._rtcp: dict[int, Leg] = {}
         self._legs: dict[int, Leg] = {}
         self._early: dict[int, Early] = {}
+        self._streams: dict[int, Leg] = {}
         self._packets = ports.packets
         self._desk = np.zeros((1, PACKET), np.uint8)  # one more row, for what was kept
         self._views = [memoryview(row) for row in (*ports.packets, *self._desk)]
@@ -75,12 +78,16 @@ class Ingress:
 
     def add(self, leg: Leg) -> None:
         """Read this leg's sockets from now on."""
+        if leg.stream is not None:
+            self._streams[leg.slot] = leg
+            return
         self._rtp[leg.rtp] = self._legs[leg.slot] = leg
         self._rtcp[leg.rtcp] = leg
         self._early[leg.rtp] = Early()
 
     def remove(self, leg: Leg) -> None:
         """Read them no more."""
+        self._streams.pop(leg.slot, None)
         self._rtp.pop(leg.rtp, None)
         self._rtcp.pop(leg.rtcp, None)
         self._legs.pop(leg.slot, None)
@@ -100,7 +107,9 @@ class Ingress:
             self._take(taken, arrived, arrived)
 
     def drain(self, now: float, epoch: float) -> None:
-        """Read what waits on every socket, at most `ROUNDS` packets each."""
+        """Read what waits on every socket, at most `ROUNDS` packets each, and what came in streams."""
+        for leg in tuple(self._streams.values()):
+            self._pump(leg)
         taken: list[Taken] = []
         for _ in range(ROUNDS):
             datagrams = self._ports.receive()
@@ -223,6 +232,7 @@ class Ingress:
             & bank.ssrc_known[slots]
             & (header.ssrc == bank.ssrc_in[slots])
             & bank.flowing[slots]
+            & ~bank.coded[slots]
             & (delta >= 0)
             & (delta < DEPTH * FRAME)
             & (delta % FRAME == 0)
@@ -244,7 +254,7 @@ class Ingress:
         step = (header.sequence.astype(np.int64) - last + 0x8000) % 0x10000 - 0x8000
         bank.last_sequence[slots] = np.maximum(last, last + step)
         bank.received[slots] += 1
-        transit = np.uint32(round(now * 8000) & 0xFFFFFFFF) - header.rtp_time
+        transit = np.uint32(round(now * 8000) & 0xFFFFFFFF) - header.rtp_time  # those with another clock are `coded`
         difference = np.abs(stages.signed(transit - bank.transit[slots]))
         bank.transit[slots] = transit
         bank.jitter[slots] += (difference - bank.jitter[slots]) / 16
@@ -271,7 +281,7 @@ class Ingress:
             self._digit(leg, packet, now)
         elif packet.payload_type != media.receive_pt:
             leg.drop("rtp_wrong_type")
-        elif not 0 < len(packet.payload) <= LONGEST:
+        elif not 0 < len(packet.payload) <= (LONGEST if leg.coded is None else PACKET):
             leg.drop("rtp_malformed")
         else:
             known = self._known(leg, packet)
@@ -311,6 +321,7 @@ class Ingress:
     def _count(self, leg: Leg, packet: RtpPacket, now: float) -> None:
         """`_count_rows` for one packet; a new SSRC starts the statistics and the jitter buffer again."""
         bank, slot = self._bank, leg.slot
+        arrived = round(now * leg.clock_rate)
         if not bank.ssrc_known[slot] or packet.ssrc != bank.ssrc_in[slot]:
             leg.heard_before = leg.totals()
             leg.forget()
@@ -319,12 +330,12 @@ class Ingress:
             bank.base_sequence[slot] = bank.last_sequence[slot] = packet.sequence
             bank.received[slot] = 1
             bank.jitter[slot] = 0
-            bank.transit[slot] = (round(now * 8000) - packet.timestamp) & 0xFFFFFFFF
+            bank.transit[slot] = (arrived - packet.timestamp) & 0xFFFFFFFF
             return
         last = int(bank.last_sequence[slot])
         bank.last_sequence[slot] = max(last, extend(packet.sequence, last))
         bank.received[slot] += 1
-        transit = (round(now * 8000) - packet.timestamp) & 0xFFFFFFFF
+        transit = (arrived - packet.timestamp) & 0xFFFFFFFF
         difference = abs(extend(transit, int(bank.transit[slot]), 32) - int(bank.transit[slot]))
         if packet.payload_type == bank.receive_pt[slot]:  # DTMF keeps its first timestamp: no measure of jitter
             bank.transit[slot] = transit
@@ -336,7 +347,9 @@ class Ingress:
         if not bank.flowing[slot]:
             self._anchor(leg, packet.timestamp)
         delta = extend(packet.timestamp - int(bank.cursor[slot]), 0, 32)
-        if delta > -8000 and delta + len(packet.payload) <= DEPTH * FRAME:
+        coded = bank.coders.get(slot)
+        fits = delta + len(packet.payload) <= DEPTH * FRAME if coded is None else coded.fits(delta, packet.payload)
+        if fits and delta > -leg.clock_rate:
             leg.strays = 0
         else:
             leg.strays += 1
@@ -346,7 +359,9 @@ class Ingress:
             leg.forget()
             self._anchor(leg, packet.timestamp)
             delta = 0
-        if delta + len(packet.payload) <= 0:
+        if coded is not None:
+            self._place_coded(leg, coded, delta, packet.payload)
+        elif delta + len(packet.payload) <= 0:
             leg.drop("rtp_late")
         else:
             self._place(slot, max(0, delta), packet.payload[max(0, -delta) :])
@@ -362,6 +377,26 @@ class Ingress:
         bank.spare[slot] = START
         bank.flowing[slot] = bank.heard[slot] = True
         leg.strays = 0
+
+    def _pump(self, leg: Leg) -> None:
+        """Move whole frames of a stream into the jitter buffer, as many as it shall hold."""
+        bank, slot, stream, coded = self._bank, leg.slot, leg.stream, leg.coded
+        assert stream is not None and coded is not None  # noqa: S101, PT018 - a leg with a stream has both
+        if stream.ready and not bank.flowing[slot]:
+            self._anchor(leg, 0)
+        while bank.lead[slot] < AHEAD and (frame := stream.next()) is not None:
+            coded.place(int(bank.lead[slot]) * coded.step, frame)
+
+    def _place_coded(self, leg: Leg, coded: Coded, delta: int, payload: bytes) -> None:
+        """Keep a payload that is decoded when it is its turn."""
+        if not coded.coder.duration(payload):
+            leg.drop("rtp_malformed")
+        elif coded.late(delta, payload):
+            leg.drop("rtp_late")
+        elif coded.fits(delta, payload):
+            coded.place(delta, payload)
+        else:
+            leg.drop("rtp_out_of_window")
 
     def _place(self, slot: int, delta: int, payload: bytes) -> None:
         """Write samples into the ring from `delta` samples after the cursor on, across frames."""

@@ -54,10 +54,11 @@ class Released:
 @attrs.define
 class _Press:
     digit: str
-    duration: int  # samples
-    gap: int
+    duration: int  # ms
+    gap: int  # ms
     inband: bool
-    begin: int | None = None  # RTP time
+    begin: int | None = None  # RTP time; from here on the durations are, too
+    unit: int = 8  # of RTP time in a millisecond
     ends: int = 0  # end packets sent
     end: int | None = None  # RTP time at which it was up
     broken: bool = False
@@ -85,7 +86,7 @@ class Keypad:
             raise MediaError(f"a DTMF press of {duration} ms is not possible")
         if len(self._presses) > MOST_WAITING:
             raise MediaError(f"more than {MOST_WAITING} keys wait to be pressed")
-        self._presses.append(_Press(digit, duration * 8, gap * 8, inband))
+        self._presses.append(_Press(digit, duration, gap, inband))
 
     def release(self) -> None:
         """Break off: the key that is down goes up with the next packet, and none that waits is pressed."""
@@ -95,10 +96,11 @@ class Keypad:
             running.broken = True
             self._presses.append(running)
 
-    def step(self, rtp_time: int, *, boundary: bool) -> EventPacket | Sound | Released | None:
-        """What leaves at `rtp_time`. None is what is played: there is no key, or an event waits for its `boundary`.
+    def step(self, rtp_time: int, clock_rate: int, *, boundary: bool) -> EventPacket | Sound | Released | None:
+        """What leaves at `rtp_time`, which runs at `clock_rate` Hz.
 
-        An event begins between two packets of audio only (`boundary`).
+        None is what is played: there is no key, or an event waits for its `boundary`. It begins between two packets of
+        audio only.
         """
         if not self._presses:
             return None
@@ -107,6 +109,8 @@ class Keypad:
             if not press.inband and not boundary:
                 return None
             press.begin = rtp_time
+            unit = clock_rate // 1000
+            press.duration, press.gap, press.unit = min(press.duration * unit, LONGEST), press.gap * unit, unit
         elapsed = (rtp_time - press.begin) & 0xFFFFFFFF
         step = self._tone(press, elapsed) if press.inband else self._event(press, press.begin, elapsed)
         if step is not None:
@@ -120,7 +124,7 @@ class Keypad:
         """RFC 4733 2.5.1: the duration so far in every packet, three packets for the end."""
         if press.ends == END_PACKETS:
             return None
-        so_far = elapsed + FRAME
+        so_far = elapsed + 20 * press.unit
         if press.end is None and (so_far >= press.duration or press.broken):
             press.duration = min(press.duration, so_far)
             press.end = begin + press.duration
@@ -136,10 +140,10 @@ class Keypad:
             return None
         if elapsed >= press.duration:
             return None
-        left = press.duration - elapsed
+        left = (press.duration - elapsed) * 8 // press.unit
         if left <= FRAME:
             press.end = (press.begin or 0) + press.duration
-        tone = _frame(press.digit, elapsed)
+        tone = _frame(press.digit, elapsed * 8 // press.unit)
         return Sound(tone if left >= FRAME else np.where(np.arange(FRAME) < left, tone, np.int16(0)))
 
 

@@ -8,14 +8,19 @@ import attrs
 import trio
 
 from rustpbx.core import Address
+from rustpbx.media.codec.base import Coder
+from rustpbx.media.codec.registry import make_coder
 from rustpbx.media.dtmf import DigitReceiver
-from rustpbx.media.events import Direction, Fact, LegStats, MediaFormat, SrtpKeys
+from rustpbx.media.events import Codec, Direction, Fact, LegStats, MediaFormat, SrtpKeys
 from rustpbx.media.plane.bank import Bank
+from rustpbx.media.plane.coded import Coded
 from rustpbx.media.plane.keypad import Keypad
 from rustpbx.media.plane.latch import Latch
+from rustpbx.media.plane.playout import LawPlayout, Playout, WidePlayout, fit
 from rustpbx.media.plane.report import Reporter
 from rustpbx.media.plane.source import Source
-from rustpbx.media.plane.stages import LAW_OF, LAWS
+from rustpbx.media.plane.stages import FRAME, LAW_OF
+from rustpbx.media.plane.stream import Stream
 from rustpbx.media.plane.tap import Tap
 from rustpbx.media.rtp import RtpPacket
 from rustpbx.media.srtp import Opener, Sealer
@@ -60,6 +65,7 @@ class Leg:
     latch: Latch | None = None
     believed: Address | None = None  # the latch's address, where the drain loop finds it fastest
     former: Address | None = None  # whom the port's last call believed: it may still be sending
+    stream: Stream | None = None  # in place of ports
     sealer: Sealer | None = None  # both are None on a leg without SRTP
     opener: Opener | None = None
     newcomer: Newcomer | None = None
@@ -77,6 +83,21 @@ class Leg:
     strays: int = 0  # packets in a row outside the jitter ring
     heard_before: tuple[int, int] = (0, 0)  # received and expected of earlier SSRCs
     _contexts: tuple[Sealer, Opener] | None = None
+
+    @property
+    def coded(self) -> Coded | None:
+        """Its codec, if it is none of the arrays' own."""
+        return self.bank.coders.get(self.slot)
+
+    @property
+    def playout(self) -> Playout:
+        """What its sources fill."""
+        return LawPlayout(self.bank, self.slot) if self.coded is None else WidePlayout(self.coded.playout)
+
+    @property
+    def clock_rate(self) -> int:
+        """Hz of its RTP time."""
+        return int(self.bank.step[self.slot]) * 50
 
     @property
     def receiving(self) -> bool:
@@ -115,28 +136,51 @@ class Leg:
     def agree(self, media: MediaFormat, now: float) -> None:
         """Obey a new agreement: keys, address (learned anew), codecs, direction, packet time.
 
-        Raises `MediaError`, and changes nothing, if there is no SRTP of that suite here.
+        Raises `MediaError`, and changes nothing, if there is no SRTP of that suite, or no such codec, here.
         """
+        changed = self.format is None or media.codec is not self.format.codec
+        coder = make_coder(media) if changed else None
         self._protect(media.srtp)
         before, self.format = self.format, media
         bank, slot = self.bank, self.slot
         self.latch = Latch(media.remote, now, barred=self.former)
         self.believed = None
         bank.receive_pt[slot] = media.receive_pt if media.direction in RECEIVING else -1
-        law = LAW_OF[media.codec]
-        if before is None or law != bank.law_in[slot] or not self.receiving:
+        if changed or not self.receiving:
             self.forget()
-        if law != bank.law_out[slot]:
-            bank.playout[slot] = LAWS[law].encode(LAWS[bank.law_out[slot]].decode(bank.playout[slot]))
-        bank.law_in[slot] = bank.law_out[slot] = law
+        if changed:
+            self._use(media.codec, coder)
         bank.send_pt[slot] = media.send_pt
         if self.source is None or not bank.unsent[slot]:
             bank.payload[slot] = bank.silence_code(slot)
-        frames = media.ptime // 20 if media.ptime in (20, 40, 60) else 1
+        frames = media.ptime // 20 if media.ptime in (20, 40, 60) and self.coded is None else 1
         if frames != bank.frames[slot]:
             bank.frames[slot], bank.phase[slot] = frames, 0
         bank.sending[slot] = media.direction in SENDING
         bank.marker[slot] |= before is None or before.direction not in SENDING
+
+    def carry(self, coder: Coder) -> None:
+        """Have the stream's codec. There is no agreement to obey: both directions are open."""
+        self._use(None, coder)
+        self.bank.sending[self.slot] = True
+
+    def _use(self, codec: Codec | None, coder: Coder | None) -> None:
+        """Change the codec: to that of the arrays, or a coder. What is being played goes on in the new one."""
+        bank, slot = self.bank, self.slot
+        played = self.playout.rows()
+        bank.coders.pop(slot, None)
+        bank.coded[slot] = coder is not None
+        if coder is None:
+            assert codec is not None  # noqa: S101 - only streams have no name for theirs
+            bank.law_in[slot] = bank.law_out[slot] = LAW_OF[codec]
+            bank.step[slot] = FRAME
+        else:
+            bank.coders[slot] = Coded(coder, bank, slot)
+            bank.step[slot] = bank.coders[slot].step
+        playout = self.playout
+        playout.put(0, fit(played, playout.frame))
+        if self.source is not None:
+            self.source.move(playout)
 
     def _protect(self, keys: SrtpKeys | None) -> None:
         """Seal and open with these keys from now on.
@@ -161,6 +205,8 @@ class Leg:
         bank.flowing[slot] = False
         bank.misses[slot] = 1000  # silence, no repeat of what was there before
         bank.lead[slot] = bank.hold[slot] = bank.surplus[slot] = 0
+        if self.coded is not None:
+            self.coded.forget()
 
     def listen(self) -> None:
         """Note whether anybody listens; whoever begins to does not hear what was before."""
@@ -168,6 +214,8 @@ class Leg:
         wanted = (bool(self.taps) or self.watch is not None or self.seeks_tones) and not self.failed
         if wanted and not bank.wanted[slot]:
             bank.kept[slot] = 0
+            if self.coded is not None:
+                self.coded.deafen()
         bank.wanted[slot] = wanted
 
     def stats(self) -> LegStats:
@@ -179,7 +227,7 @@ class Leg:
             packets_received=received,
             packets_lost=max(0, expected - received),
             packets_dropped=self.dropped,
-            jitter=float(bank.jitter[slot]) / 8000,
+            jitter=float(bank.jitter[slot]) / self.clock_rate,
             round_trip=self.reporter.round_trip,
         )
 

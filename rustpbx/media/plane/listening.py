@@ -107,7 +107,15 @@ class Listening:
         rows = bench.kept[: slots.size]
         # mode="clip" lets numpy write into `rows` directly; no place is out of range.
         np.take(self._bank.kept.reshape(-1, FRAME), places, axis=0, out=rows, mode="clip")
-        return stages.upsample(rows.reshape(slots.size, -1)[:, FRAME - HISTORY :], bench.work)
+        wide = stages.upsample(rows.reshape(slots.size, -1)[:, FRAME - HISTORY :], bench.work)
+        if self._bank.coders:
+            self._take_wide(slots, wide, np.arange(tick - frames + 1, tick + 1) % KEPT)
+        return wide
+
+    def _take_wide(self, slots: Slots, wide: Samples, kept: Slots) -> None:
+        """Those that are heard at 16 kHz need not be brought there; their rows of `wide` change."""
+        for row in np.flatnonzero(self._bank.coded[slots]).tolist():
+            wide[row] = self._bank.coders[int(slots[row])].heard[kept].reshape(-1)
 
     def _alone(self, listener: Listener, frames: int, tick: int, now: float) -> None:
         leg, _ = listener

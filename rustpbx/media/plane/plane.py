@@ -20,6 +20,7 @@ import trio
 from rustpbx.core import Address
 from rustpbx.errors import MediaError, OverloadedError
 from rustpbx.journal import Journal
+from rustpbx.media.codec.registry import make_stream_coder
 from rustpbx.media.events import Fact, LegFailed, LegOpened, LegStats, MediaFormat, VadParams
 from rustpbx.media.plane.bank import Bank
 from rustpbx.media.plane.clock import Lateness, MediaClock
@@ -32,6 +33,7 @@ from rustpbx.media.plane.port import Ports
 from rustpbx.media.plane.report import Heard, Reporter, Sent
 from rustpbx.media.plane.source import Source
 from rustpbx.media.plane.stages import Slots
+from rustpbx.media.plane.stream import FORMATS, Stream
 from rustpbx.media.plane.tap import Tap
 from rustpbx.media.plane.vigil import Vigil
 from rustpbx.media.rtcp import report_interval
@@ -142,9 +144,7 @@ class Plane:
 
         Raises `OverloadedError` if there is no slot or no port, `MediaError` if the leg is open already.
         """
-        if leg in self._legs:
-            raise MediaError(f"media leg {leg!r} is open already")
-        slot = self._bank.take()
+        slot = self._take(leg)
         try:
             port, rtp, rtcp = self._bind()
         except BaseException:
@@ -169,11 +169,46 @@ class Plane:
             reporter=Reporter(ssrc, cname),
             former=self._former.pop(port, None),
         )
-        self._legs[leg] = self._by_slot[slot] = opened
-        self._ingress.add(opened)
-        self._egress.add(opened)
-        self._media_clock.wake()
+        self._enter(opened)
         return LegOpened(leg, port, ssrc)
+
+    def open_stream(
+        self, leg: str, codec: str, sink: Callable[[bytes], None], facts: trio.MemorySendChannel[Fact]
+    ) -> None:
+        """Give a leg without ports a slot: it hears what it is fed, and `sink` gets each 20 ms that it plays.
+
+        `codec` is one of `pcm` (16-bit little-endian samples at 16 kHz), `pcmu`, `pcma`. Raises `OverloadedError` if
+        there is no slot, `MediaError` if the leg is open already or there is no such codec.
+        """
+        coder = make_stream_coder(codec)
+        slot = self._take(leg)
+        stream = Stream(FORMATS[codec], sink)
+        opened = Leg(
+            name=leg,
+            slot=slot,
+            port=0,
+            rtp=-1,
+            rtcp=-1,
+            ssrc=0,
+            facts=facts,
+            bank=self._bank,
+            counters=self.counters,
+            reporter=Reporter(0, ""),
+            stream=stream,
+        )
+        opened.carry(coder)
+        self._enter(opened)
+
+    def feed(self, leg: str, data: bytes) -> None:
+        """Let a leg without ports hear: any amount of its codec's audio, up to five seconds.
+
+        Raises `MediaError` for more, for a part of a sample, or if there is no such leg.
+        """
+        found = self._find(leg)
+        if found.stream is None:
+            raise MediaError(f"media leg {leg!r} hears RTP")
+        if not found.failed:
+            self.counters["stream_frames_dropped"] += found.stream.feed(data)
 
     def set_remote(self, leg: str, media: MediaFormat) -> None:
         """Obey an agreement, the first or that of a re-INVITE: the peer's address is learned anew.
@@ -205,11 +240,8 @@ class Plane:
         self._egress.remove(found)
         self._hearing.mute(found.slot, False)
         found.failed = True  # whatever still holds the leg does nothing with it
-        self._ports.close(found.rtp)
-        self._ports.close(found.rtcp)
-        self._pool.rest(found.port, self._clock.now())
-        if found.believed is not None:
-            self._former[found.port] = found.believed
+        if found.stream is None:
+            self._unbind(found)
         self._bank.give(found.slot)
         return stats
 
@@ -224,7 +256,7 @@ class Plane:
         there is no such leg.
         """
         found = self._find(leg)
-        source = Source(self._bank, found.slot, generation, muted=found.muted)
+        source = Source(self._bank, found.slot, found.playout, generation, muted=found.muted)
         running = found.source
         if found.failed or (running is not None and not running.stopped and running.generation > generation):
             source.stop()
@@ -308,6 +340,18 @@ class Plane:
 
     # -- inside
 
+    def _take(self, leg: str) -> int:
+        """A slot for a new leg."""
+        if leg in self._legs:
+            raise MediaError(f"media leg {leg!r} is open already")
+        return self._bank.take()
+
+    def _enter(self, leg: Leg) -> None:
+        self._legs[leg.name] = self._by_slot[leg.slot] = leg
+        self._ingress.add(leg)
+        self._egress.add(leg)
+        self._media_clock.wake()
+
     def leg(self, name: str) -> Leg | None:
         """An open leg, to look at."""
         return self._legs.get(name)
@@ -334,6 +378,13 @@ class Plane:
                 self._ports.close(rtp)
                 self._pool.rest(port, now)
         raise OverloadedError(f"{BIND_TRIES} ports of the RTP range are held by others")
+
+    def _unbind(self, leg: Leg) -> None:
+        self._ports.close(leg.rtp)
+        self._ports.close(leg.rtcp)
+        self._pool.rest(leg.port, self._clock.now())
+        if leg.believed is not None:
+            self._former[leg.port] = leg.believed
 
     def _unwatch(self, leg: Leg) -> None:
         if leg.watch is not None:

@@ -14,24 +14,26 @@ import trio
 
 from rustpbx.errors import IllegalStepError, MediaError
 from rustpbx.media.events import Pcm
-from rustpbx.media.plane import stages
 from rustpbx.media.plane.bank import PLAYOUT, Bank
-from rustpbx.media.plane.stages import FRAME, Samples
+from rustpbx.media.plane.playout import Playout, fit, store
+from rustpbx.media.plane.stages import Samples
 
-SPOOL = 10 * 8000
-"""Samples that wait outside the ring: 10 s, 160 KB a leg at most. When it is full, `write` waits."""
+SPOOL = 500
+"""Frames that wait outside the ring: 10 s, 320 KB a leg at most. When it is full, `write` waits."""
 
 
 class Source:
     """What one playback sends, from `Plane.source`. Once stopped (replaced, left, leg closed) it drops all it is given.
 
-    `rate` is the sample rate to write, in Hz; `generation` is the caller's number for the utterance.
+    `rate` is the sample rate to write, in Hz: 8000, or 16000 where the leg's codec has more to say with it. It stays
+    when the codec changes. `generation` is the caller's number for the utterance.
     """
 
-    rate = 8000
-
-    def __init__(self, bank: Bank, slot: int, generation: int, *, muted: bool = False) -> None:
+    def __init__(self, bank: Bank, slot: int, playout: Playout, generation: int, *, muted: bool = False) -> None:
         self.generation = generation
+        self.rate = playout.frame * 50
+        self._frame = playout.frame
+        self._playout = playout
         self._bank = bank
         self._slot = slot
         self._spool: deque[Pcm] = deque()
@@ -41,7 +43,7 @@ class Source:
         self._finished = False
         self._stopped = False
         self._held: int | None = None  # frames in the ring that the tick does not see: paused
-        self._unheard: Samples | None = np.zeros((PLAYOUT, FRAME), np.int16) if muted else None
+        self._unheard: Samples | None = np.zeros((PLAYOUT, self._frame), np.int16) if muted else None
         self._dry: trio.Event | None = None
         self._ended = trio.Event()
         self._room = trio.Event()
@@ -80,7 +82,7 @@ class Source:
         await trio.lowlevel.checkpoint()
         at = 0
         while at < pcm.size and not self._stopped:
-            room = SPOOL - self._spooled
+            room = SPOOL * self._frame - self._spooled
             if room <= 0:
                 self._room = trio.Event()
                 await self._room.wait()
@@ -97,7 +99,7 @@ class Source:
         if self._stopped or self._finished:
             return
         self._finished = True
-        short = -self._spooled % FRAME
+        short = -self._spooled % self._frame
         if short:
             self._spool.append(np.zeros(short, np.int16))
             self._spooled += short
@@ -110,12 +112,12 @@ class Source:
         bank, slot = self._bank, self._slot
         surplus = max(0, self._written - at * self.rate // 1000)
         if surplus > self._spooled:
-            frames = min((surplus - self._spooled) // FRAME, int(bank.playout_count[slot]) + (self._held or 0))
+            frames = min((surplus - self._spooled) // self._frame, int(bank.playout_count[slot]) + (self._held or 0))
             if self._held is None:
                 bank.playout_count[slot] -= frames
             else:
                 self._held -= frames
-            self._written -= frames * FRAME
+            self._written -= frames * self._frame
             surplus = self._spooled
         kept = self._spooled - surplus
         piece = self._cut(kept) if kept else None
@@ -147,14 +149,18 @@ class Source:
         """Send silence in place of what is played, while its time goes on; or send it again."""
         if self._stopped or muted == (self._unheard is not None):
             return
-        bank, slot = self._bank, self._slot
-        law = stages.LAWS[bank.law_out[slot]]
         if self._unheard is None:
-            self._unheard = law.decode(bank.playout[slot])
-            bank.playout[slot] = bank.silence_code(slot)
+            self._unheard = self._playout.rows()
+            self._playout.hush()
         else:
-            bank.playout[slot] = law.encode(self._unheard)
+            self._playout.put(0, self._unheard)
             self._unheard = None
+
+    def move(self, playout: Playout) -> None:
+        """The leg has another ring from now on, which holds already what the one before did."""
+        self._playout = playout
+        if self._unheard is not None:
+            self._unheard = fit(self._unheard, playout.frame)
 
     async def ended(self) -> None:
         """Wait until the last frame is sent, or the source is stopped."""
@@ -179,36 +185,32 @@ class Source:
             return
         bank, slot = self._bank, self._slot
         silent = not bank.playout_count[slot] and not bank.unsent[slot]
-        if silent and self._dry is not None and 0 < self._spooled < FRAME:
+        if silent and self._dry is not None and 0 < self._spooled < self._frame:
             self._fill_up()
-        frames = min(PLAYOUT - int(bank.playout_count[slot]), self._spooled // FRAME)
+        frames = min(PLAYOUT - int(bank.playout_count[slot]), self._spooled // self._frame)
         if frames > 0:
             self._push(frames)
             self._room.set()
-        bank.spooled[slot] = self._spooled >= FRAME
+        bank.spooled[slot] = self._spooled >= self._frame
         # The tick looks here again once the ring is empty.
-        bank.closing[slot] = self._spooled < FRAME and (self._finished or self._dry is not None)
+        bank.closing[slot] = self._spooled < self._frame and (self._finished or self._dry is not None)
         if bank.closing[slot] and not bank.playout_count[slot] and not bank.unsent[slot]:
             self._drained()
 
     def _push(self, frames: int) -> None:
         bank, slot = self._bank, self._slot
-        new = self._cut(frames * FRAME).reshape(frames, FRAME)
+        new = fit(self._cut(frames * self._frame).reshape(frames, self._frame), self._playout.frame)
         start = int(bank.playout_head[slot] + bank.playout_count[slot]) % PLAYOUT
-        fitting = min(frames, PLAYOUT - start)
         if self._unheard is None:
-            ring, codes = bank.playout[slot], stages.LAWS[bank.law_out[slot]].encode(new)
-            ring[start : start + fitting] = codes[:fitting]
-            ring[: frames - fitting] = codes[fitting:]
+            self._playout.put(start, new)
         else:
-            self._unheard[start : start + fitting] = new[:fitting]
-            self._unheard[: frames - fitting] = new[fitting:]
-            bank.playout[slot] = bank.silence_code(slot)
+            store(self._unheard, start, new)
+            self._playout.hush()
         bank.playout_count[slot] += frames
 
     def _fill_up(self) -> None:
         """The part of a frame that is left becomes one, with silence."""
-        short = FRAME - self._spooled % FRAME
+        short = self._frame - self._spooled % self._frame
         self._spool.append(np.zeros(short, np.int16))
         self._spooled += short
         self._written += short
