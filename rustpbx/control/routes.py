@@ -22,6 +22,7 @@ class Action(Enum):
     """What a route does."""
 
     CONNECT_SIP = auto()
+    CONNECT_STREAM = auto()
     NOT_BUILT = auto()
     LIST_CALLS = auto()
     KILL_CALL = auto()
@@ -50,8 +51,8 @@ class Route:
 
 ROUTES = (
     Route("GET", "/call/sip", Action.CONNECT_SIP),
-    Route("GET", "/call", Action.NOT_BUILT),
-    Route("GET", "/call/", Action.NOT_BUILT),
+    Route("GET", "/call", Action.CONNECT_STREAM),
+    Route("GET", "/call/", Action.CONNECT_STREAM),
     Route("GET", "/call/webrtc", Action.NOT_BUILT),
     Route("GET", "/call/lists", Action.LIST_CALLS, admin=True),
     Route("POST", "/call/kill/{id}", Action.KILL_CALL, admin=True),

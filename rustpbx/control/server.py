@@ -29,13 +29,15 @@ from rustpbx.core import Address
 from rustpbx.errors import OverloadedError
 from rustpbx.journal import Journal
 from rustpbx.session.options import CallType
-from rustpbx.session.params import SessionExistsError
+from rustpbx.session.params import SessionExistsError, SessionParams
 from rustpbx.shell.clock import Clock
 from rustpbx.shell.network import Network
 from rustpbx.sip.trace import trace_text
 
 _LOG = Journal(__name__)
 _ACCESS_LOG = Journal("rustpbx.access")
+
+DOORS = {Action.CONNECT_SIP: CallType.SIP, Action.CONNECT_STREAM: CallType.WEBSOCKET}
 
 DEFAULT_ICE_SERVERS: tuple[Mapping[str, object], ...] = ({"urls": ["stun:stun.l.google.com:19302"]},)
 
@@ -202,8 +204,8 @@ class _Server:
 
     def _act(self, match: Match, request: Request, query: Mapping[str, str], asking: Decision) -> Response | Upgrade:
         match match.route.action:
-            case Action.CONNECT_SIP:
-                return self._connect(request, query, asking)
+            case Action.CONNECT_SIP | Action.CONNECT_STREAM as door:
+                return self._connect(request, session_params(query, DOORS[door], asking.client, asking.token))
             case Action.LIST_CALLS:
                 return json_response(calls_body(self._registry.summaries()))
             case Action.KILL_CALL:
@@ -227,16 +229,15 @@ class _Server:
         text = trace_text(trace, lambda now: rfc3339(self._clock.wall(now), "milliseconds")[11:23])
         return Response(status=200, body=text.encode(), content_type="text/plain; charset=utf-8")
 
-    def _connect(self, request: Request, query: Mapping[str, str], asking: Decision) -> Upgrade:
+    def _connect(self, request: Request, params: SessionParams) -> Upgrade:
         """Reserve the session before the 101, so that a taken id is an HTTP answer."""
         key = handshake_key(request)
-        if not self._config.sip:
+        if params.call_type is CallType.SIP and not self._config.sip:
             raise HttpError(
                 503,
                 "User agent not initialized",
                 {"message": "no SIP user agent is configured: add [ua] to the config"},
             )
-        params = session_params(query, CallType.SIP, asking.client, asking.token)
         try:
             attachment = self._registry.reserve(params)
         except SessionExistsError:

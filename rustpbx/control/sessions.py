@@ -21,8 +21,8 @@ class Attachment(Protocol):
         ...
 
     @property
-    def events(self) -> trio.MemoryReceiveChannel[Event]:
-        """What to send, in order. It ends after the last event; then the socket is closed normally."""
+    def events(self) -> trio.MemoryReceiveChannel[Event | bytes]:
+        """What to send, in order; bytes are audio. It ends after the last event; then the socket is closed normally."""
         ...
 
     def upgraded(self) -> None:
@@ -31,6 +31,10 @@ class Attachment(Protocol):
 
     def command(self, command: Command) -> None:
         """The agent said this."""
+        ...
+
+    def audio(self, data: bytes) -> bool:
+        """The agent sent this binary message; whether the session has a use for it."""
         ...
 
     def bad_command(self, problem: str) -> None:

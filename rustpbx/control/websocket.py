@@ -198,7 +198,7 @@ class _Conversation:
             if isinstance(message, str):
                 self._understand(message)
             else:
-                self._counters["binary_ignored"] += 1  # audio does not travel in the socket of a SIP call
+                self._counters["binary_ignored"] += not self._attachment.audio(bytes(message))
 
     def _understand(self, text: str) -> None:
         try:
@@ -211,14 +211,14 @@ class _Conversation:
             self._attachment.command(command)
 
     async def write(self) -> None:
-        """Events, until the session has no more; then the closing handshake."""
+        """Events and audio, until the session has no more; then the closing handshake."""
         async for event in self._attachment.events:
-            text = self._encode(event)
-            if text is None:
+            message = event if isinstance(event, bytes) else self._encode(event)
+            if message is None:
                 continue
             with trio.move_on_after(self._patience.write) as scope:
                 try:
-                    await self._socket.send_message(text)
+                    await self._socket.send_message(message)
                 except trio_websocket.ConnectionClosed as closed:
                     self._lose(_why(closed.reason))
                     return

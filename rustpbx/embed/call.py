@@ -238,11 +238,15 @@ class Call:
         if self._attachment is None:
             raise LocalError("a call is held by `async with call`")
         try:
-            return await self._attachment.events.receive()
+            event = await self._attachment.events.receive()
+            while isinstance(event, bytes):  # audio, which has other ways out of an embedded call
+                event = await self._attachment.events.receive()
         except trio.EndOfChannel:
             if self._course.cause and self._course.ending is None:
                 raise self._over() from None
             raise StopAsyncIteration from None
+        else:
+            return event
 
     # -- commands: beginning and end --------------------------------------------------------------------------------
 

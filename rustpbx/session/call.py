@@ -23,7 +23,7 @@ from rustpbx.session.conversation import Conversation
 from rustpbx.session.dialling import DialError, Dialling, header_lines
 from rustpbx.session.effects import Effect, Input
 from rustpbx.session.ending import ENDINGS, SYSTEM, Ending, of_bye, of_hangup
-from rustpbx.session.options import CallOption
+from rustpbx.session.options import CallOption, CallType
 from rustpbx.session.parting import parting_of
 from rustpbx.session.playback import AutoHangUp, Output, ServerTrack
 from rustpbx.session.processing import unavailable, vad_params
@@ -49,6 +49,8 @@ PARTING_TIME = 0.2
 """Seconds between the last frame sent and our BYE: what a phone's jitter buffer may still hold."""
 UPGRADE_TIME = 10.0
 """Seconds from the reservation of an id to the socket's upgrade."""
+HANDSHAKE_TIME = 15
+"""Seconds that the media of a browser or a stream may take, unless the option says it."""
 CLOSING_TIME = 1.0
 """Seconds that the counters of a cut playback may take."""
 
@@ -67,6 +69,7 @@ class CallConfig:
 
     session_id: str
     server_side_track: str
+    call_type: CallType = CallType.SIP
     address: str
     accept_timeout: float = 60.0
     ring_timeout: float = 120.0
@@ -90,6 +93,7 @@ class CallCore:
         self.report = Reporter(self.id, wall, now)
         track = ServerTrack(config.server_side_track, wall, self.report.hold, call=self.id)
         self.talk = Conversation(track, self.report, default_voice=config.default_voice, admit=config.admit_transfer)
+        self.talk.keys.signalled = config.call_type is CallType.SIP
         self._incoming: sip.IncomingCall | None = None
         self._dialling: Dialling | None = None
         self._agreement: Agreement | None = None
@@ -217,6 +221,8 @@ class CallCore:
     def _classify_invite(self, command: commands.Invite) -> CallTrigger:
         if self._machine.state is not Call.NEW:
             return CallTrigger.INVITE
+        if self.config.call_type is CallType.WEBSOCKET:
+            return CallTrigger.INVITE_STREAM
         try:
             self._dialling = Dialling.of(command.option, self.config.address)
         except DialError as problem:
@@ -254,6 +260,7 @@ class CallCore:
         return {
             CallTrigger.ACCEPT_TIMEOUT: self.config.accept_timeout,
             CallTrigger.RING_TIMEOUT: self.config.ring_timeout,
+            CallTrigger.CONNECT_TIMEOUT: float(self.talk.option.handshake_timeout or HANDSHAKE_TIME),
             CallTrigger.PARTED: PARTING_TIME,
             CallTrigger.CLOSING_TIMEOUT: CLOSING_TIME,
         }[timer]
@@ -359,6 +366,18 @@ class CallCore:
         self._process_audio(now)
         self._out.append(dialling.invite(self.id, cause.host, self._agreement.offer()))
 
+    # -- actions: a call without SIP --------------------------------------------------------------------------------
+
+    def _open_stream(self, cause: commands.Invite, _: float) -> None:
+        self._take_option(cause.option)
+        self._out.append(effects.OpenStream(cause.option.codec))
+
+    def _connect(self, cause: effects.LegReady, now: float) -> None:
+        self._start_session_track(cause, now)
+        self._process_audio(now)
+
+    # -- actions: what the far end says -----------------------------------------------------------------------------
+
     def _apply_early_sdp(self, cause: sip.CallProgress, now: float) -> None:
         if cause.body and self._fits(cause.body):
             self._apply_sdp(cause, now)
@@ -418,8 +437,9 @@ class CallCore:
         self._out.append(effects.Tell(self.report.ringing(early_media=bool(cause.body), now=now)))
 
     def _tell_answer(self, cause: Input, now: float) -> None:
-        assert self._agreement is not None  # noqa: S101
-        sdp = self._agreement.theirs if isinstance(cause, sip.CallAnswered) else self._agreement.sdp
+        sdp = ""
+        if self._agreement is not None:
+            sdp = self._agreement.theirs if isinstance(cause, sip.CallAnswered) else self._agreement.sdp
         passed = cause.passed if isinstance(cause, sip.CallAnswered) else ()
         self._out.extend(map(effects.Tell, self.report.answer(sdp, now, passed)))
         self._listen()
@@ -440,6 +460,8 @@ class CallCore:
         self._play(self.talk.release(now), now)
 
     def _hang_up(self, cause: Input | Tick, now: float) -> None:
+        if self.config.call_type is not CallType.SIP:
+            return
         headers = self._lines(cause.headers, now) if isinstance(cause, commands.Hangup) else ()
         self._out.append(sip.HangUp(self.id, headers, self._ending.q850))
 

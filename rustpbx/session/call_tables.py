@@ -25,6 +25,8 @@ class Call(Enum):
     """Our INVITE is out."""
     EARLY = auto()
     """The callee rings, perhaps with early media."""
+    CONNECTING = auto()
+    """The agent brings the far end itself, a browser or a stream; our side of its media is being set up."""
     TALKING = auto()
     PARTING = auto()
     """The last words have left us; the phone's jitter buffer still holds them."""
@@ -40,6 +42,7 @@ class CallTrigger(Enum):
     INVITE = auto()
     INVITE_UNUSABLE = auto()
     INVITE_DENIED = auto()
+    INVITE_STREAM = auto()
     RING = auto()
     RING_EARLY = auto()
     ACCEPT = auto()
@@ -75,6 +78,7 @@ class CallTrigger(Enum):
     # timers
     ACCEPT_TIMEOUT = auto()
     RING_TIMEOUT = auto()
+    CONNECT_TIMEOUT = auto()
     PARTED = auto()
     CLOSING_TIMEOUT = auto()
 
@@ -85,6 +89,8 @@ class CallAction(Enum):
     NOTE_INCOMING = auto()
     ANNOUNCE = auto()
     PREPARE_DIAL = auto()
+    OPEN_STREAM = auto()
+    CONNECT = auto()
     OPEN_LEG = auto()
     SEND_INVITE = auto()
     SEND_RINGING = auto()
@@ -147,6 +153,14 @@ CALL: Table[Call, CallTrigger, CallAction] = Table(
             for t in (T.HANG_UP, T.AGENT_GONE, T.KILLED, T.LEG_FAILED, T.BROKEN)
         },
         **{(s, t): _LET_GO for s in _UNANSWERED_OUT for t in (T.BYE, T.LOST)},
+        # A call without SIP: the agent's socket is where the far end is.
+        (C.NEW, T.INVITE_STREAM): Step(C.CONNECTING, (A.OPEN_STREAM,)),
+        (C.CONNECTING, T.LEG_READY): Step(C.TALKING, (A.CONNECT, A.TELL_ANSWER, A.RELEASE_HELD)),
+        (C.CONNECTING, T.LEG_UNUSABLE): Step(C.ENDING, (A.TELL_ERROR, A.STOP_PLAYBACK)),
+        **{
+            (C.CONNECTING, t): _LET_GO
+            for t in (T.HANG_UP, T.AGENT_GONE, T.KILLED, T.LEG_FAILED, T.BROKEN, T.CONNECT_TIMEOUT)
+        },
         # A phone's call.
         (C.NEW, T.INCOMING): Step(C.INCOMING, (A.NOTE_INCOMING, A.ANNOUNCE)),
         (C.NEW, T.INCOMING_UNUSABLE): Step(C.ENDING, (A.NOTE_INCOMING, A.REFUSE)),
@@ -198,6 +212,7 @@ CALL: Table[Call, CallTrigger, CallAction] = Table(
     timers={
         **{s: frozenset({T.ACCEPT_TIMEOUT}) for s in _UNANSWERED_IN},
         **{s: frozenset({T.RING_TIMEOUT}) for s in _UNANSWERED_OUT},
+        C.CONNECTING: frozenset({T.CONNECT_TIMEOUT}),
         C.PARTING: frozenset({T.PARTED}),
         C.ENDING: frozenset({T.CLOSING_TIMEOUT}),
     },

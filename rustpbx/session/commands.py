@@ -173,9 +173,9 @@ class Dtmf:
     """Press keys, each for `duration` ms with `gap` ms of silence behind it; what plays waits meanwhile.
 
     `digits` are some of 0-9 * # A-D. `method` is `rfc4733`, `info` (SIP INFO), `inband` (tones in the audio) or `auto`:
-    RFC 4733 if the far end agreed to it, else INFO. Keys of several commands follow each other; `interrupt` ends
-    them, as the end of the call does. Before the answer they wait, as a `tts` does. What could not be pressed is an
-    `error` (sender `dtmf`), and none of the keys behind it is pressed.
+    RFC 4733 if the far end agreed to it, else INFO, or tones in a call without SIP. Keys of several commands follow
+    each other; `interrupt` ends them, as the end of the call does. Before the answer they wait, as a `tts` does. What
+    could not be pressed is an `error` (sender `dtmf`), and none of the keys behind it is pressed.
     """
 
     name: ClassVar[str] = "dtmf"

@@ -256,6 +256,13 @@ class OpenLeg:
 
 
 @attrs.frozen
+class OpenStream:
+    """Open a leg whose audio, in `codec`, is in the agent's own socket: `LegReady` or `LegUnusable` comes back."""
+
+    codec: str
+
+
+@attrs.frozen
 class SetRemote:
     """Audio flows as agreed from now on."""
 
@@ -395,6 +402,7 @@ Effect = (
     | Announce
     | PrepareDial
     | OpenLeg
+    | OpenStream
     | SetRemote
     | CloseLeg
     | WatchSpeech

@@ -49,10 +49,13 @@ Output = effects.Effect
 
 
 class Keys:
-    """What the agent presses. `events_agreed` says whether the far end takes RFC 4733 events."""
+    """What the agent presses. `events_agreed` says whether the far end takes RFC 4733 events, `signalled` whether there
+    is SIP with it: without either, keys are tones in the audio.
+    """
 
     def __init__(self, report: Reporter) -> None:
         self.events_agreed = False
+        self.signalled = True
         self._report = report
         self._waiting: deque[_Key] = deque()
         self._key: _Key | None = None
@@ -78,6 +81,8 @@ class Keys:
             return problem
         if command.method == Method.RFC4733.value and not self.events_agreed:
             return "method: telephone-event was not agreed with the far end"
+        if command.method == Method.INFO.value and not self.signalled:
+            return "method: there is no SIP in this call"
         if len(self._waiting) + len(command.digits) > MOST_KEYS:
             return f"more than {MOST_KEYS} keys wait"
         return None
@@ -130,6 +135,8 @@ class Keys:
         if not self._waiting:
             return []
         self._key = self._waiting.popleft()
+        if self._key.method is Method.AUTO and not (self.events_agreed or self.signalled):
+            self._key = attrs.evolve(self._key, method=Method.INBAND)
         info = self._key.method is Method.INFO or (self._key.method is Method.AUTO and not self.events_agreed)
         return self._step(KeyingTrigger.ASK if info else KeyingTrigger.PRESS, None, now)
 

@@ -40,6 +40,8 @@ Reach = Callable[["Agent", str], Awaitable[None]]
 class Agent:
     """One socket, one call. `events` are all JSON events so far, pings left out; `closed` is the close code once it is.
 
+    `audio` are all binary messages, one behind the other: what a call on `/call` plays.
+
     `reach` connects it, `webhook` is where it hears of calls: an agent without them was given its socket.
     """
 
@@ -57,6 +59,7 @@ class Agent:
     def forget(self) -> None:
         """Be a new agent, without a call."""
         self.events: list[dict[str, Any]] = []
+        self.audio = bytearray()
         self.closed: int | None = None
         self._socket: trio_websocket.WebSocketConnection | None = None
         self._news = trio.lowlevel.ParkingLot()
@@ -100,6 +103,9 @@ class Agent:
             except trio_websocket.ConnectionClosed as closed:
                 self.closed = closed.reason.code if closed.reason else 1006
                 break
+            if isinstance(message, bytes):
+                self.audio += message
+                continue
             event = json.loads(message)
             if event["event"] != "ping":
                 self.events.append(event)
@@ -116,6 +122,10 @@ class Agent:
             await self.socket.send_message(text)
         except trio_websocket.ConnectionClosed as closed:
             raise ScriptError(f"the agent cannot send {text}: {closed.reason}; events: {self.names}") from None
+
+    async def send_audio(self, data: bytes) -> None:
+        """Send audio as one binary message: what is heard on `/call`."""
+        await self.socket.send_message(data)
 
     async def drop(self) -> None:
         """Vanish without a close frame, as a crashed program does."""

@@ -144,8 +144,8 @@ def test_garbage_is_a_400_that_says_what_is_wrong(query: str, error: str) -> Non
     ("method", "path", "action", "id_"),
     [
         ("GET", "/call/sip", Action.CONNECT_SIP, ""),
-        ("GET", "/call", Action.NOT_BUILT, ""),
-        ("GET", "/call/", Action.NOT_BUILT, ""),
+        ("GET", "/call", Action.CONNECT_STREAM, ""),
+        ("GET", "/call/", Action.CONNECT_STREAM, ""),
         ("GET", "/call/webrtc", Action.NOT_BUILT, ""),
         ("GET", "/call/lists", Action.LIST_CALLS, ""),
         ("GET", "/ami/v1/lists", Action.LIST_CALLS, ""),

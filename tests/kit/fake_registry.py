@@ -67,6 +67,11 @@ class FakeAttachment:
         """Note a text that was none."""
         self._note(Said("bad_command", problem))
 
+    def audio(self, data: bytes) -> bool:
+        """Note a binary message, and have no use for it if it is empty."""
+        self._note(Said("audio", data))
+        return bool(data)
+
     def ping(self, payload: str) -> None:
         """Emit the event, as a session does."""
         self.log.append(Said("ping", payload))

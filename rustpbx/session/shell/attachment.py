@@ -14,6 +14,9 @@ from rustpbx.session.events import Event
 OUTBOX = 1000
 """Events that may wait for an agent that reads slowly; more, and it counts as lost."""
 
+AUDIO = 100
+"""Audio is dropped while so many events and frames wait: 2 s of it, which nobody wants to hear that late."""
+
 
 class Watcher(Protocol):
     """Sees what an agent is told at the moment it is told; its methods neither wait nor raise."""
@@ -28,15 +31,26 @@ class Watcher(Protocol):
 
 
 class Attachment:
-    """One agent on one call. All methods are synchronous; `events` ends after `hangup`."""
+    """One agent on one call. All methods are synchronous; `events` ends after `hangup`.
 
-    def __init__(self, session_id: str, deliver: Callable[[Input], None], detach: Callable[[], None]) -> None:
+    In `events`, bytes are audio for the agent; `dropped` counts frames of it that it was too slow for.
+    """
+
+    def __init__(
+        self,
+        session_id: str,
+        deliver: Callable[[Input], None],
+        detach: Callable[[], None],
+        hear: Callable[[bytes], bool] = lambda _: False,
+    ) -> None:
         self.session_id = session_id
+        self.dropped = 0
+        self._hear = hear
         self._deliver = deliver
         self._detach = detach
         self._live = True
         self.watcher: Watcher | None = None
-        self._send, self.events = trio.open_memory_channel[Event](OUTBOX)
+        self._send, self.events = trio.open_memory_channel[Event | bytes](OUTBOX)
 
     def upgraded(self) -> None:
         """The socket is up: the agent is there."""
@@ -46,6 +60,10 @@ class Attachment:
         """Hand a command to the call; what comes of it are events."""
         if self._live:
             self._deliver(command)
+
+    def audio(self, data: bytes) -> bool:
+        """The agent sent audio; whether it is of use in this call."""
+        return self._live and self._hear(data)
 
     def bad_command(self, problem: str) -> None:
         """The agent sent something that is no command."""
@@ -83,6 +101,13 @@ class Attachment:
             self.lost(f"{OUTBOX} events unread")
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             return
+
+    def play(self, audio: bytes) -> None:
+        """Queue audio, or drop it if the agent does not keep up."""
+        if not self._live or self._send.statistics().current_buffer_used >= AUDIO:
+            self.dropped += 1
+        else:
+            self._send.send_nowait(audio)
 
     def call_ended(self) -> None:
         """The last event is queued."""

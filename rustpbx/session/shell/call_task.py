@@ -15,6 +15,7 @@ from rustpbx.journal import Journal
 from rustpbx.session import effects
 from rustpbx.session.call import CallCore
 from rustpbx.session.effects import Effect, Input
+from rustpbx.session.options import CallType
 from rustpbx.session.params import SessionParams
 from rustpbx.session.shell.attachment import Attachment
 from rustpbx.session.shell.listening import listen
@@ -22,12 +23,15 @@ from rustpbx.session.shell.services import Services, UnclaimedError
 from rustpbx.session.shell.speaking import SpokenPlayback
 from rustpbx.session.shell.streaming import StreamedPlayback
 from rustpbx.session.shell.track import FilePlayback, Track
+from rustpbx.session.tables import Call
 from rustpbx.shell.drive import drive
 from rustpbx.sip.events import HangUp, IncomingCall, Refuse, SendInvite, Wish
 from rustpbx.sip.locate import Unlocated
 from rustpbx.sip.uri import Uri
 
 log = Journal(__name__)
+
+HEARING = (Call.TALKING, Call.PARTING)
 
 INBOX = 1000
 """Inputs that may wait for a call. Full means that it is stuck or flooded, so it ends."""
@@ -64,6 +68,21 @@ class CallTask:
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             return
 
+    def hear(self, audio: bytes) -> bool:
+        """Take audio from the agent's socket, if the call has its far end there; whether it has."""
+        if self.params.call_type is not CallType.WEBSOCKET or self.core.state not in HEARING:
+            return False
+        try:
+            self._services.plane.feed(self.id, audio)
+        except MediaError as problem:
+            self.deliver(effects.BadCommand(str(problem)))
+        return True
+
+    def play(self, audio: bytes) -> None:
+        """Send audio into the agent's socket."""
+        if self.attachment is not None:
+            self.attachment.play(audio)
+
     def _break(self, why: str) -> None:
         log.error("ending it: %s", why, call=self.id)
         self.broken = True
@@ -71,7 +90,7 @@ class CallTask:
 
     def attach(self) -> Attachment:
         """Reserve the call for an agent."""
-        self.attachment = Attachment(self.id, self.deliver, self._detached)
+        self.attachment = Attachment(self.id, self.deliver, self._detached, self.hear)
         self.deliver(effects.AgentReserved())
         return self.attachment
 
@@ -127,7 +146,7 @@ class _Performer:
         self._tracks: dict[int, Track] = {}
         self._ready: effects.LegReady | None = None
 
-    def perform(self, effect: Effect) -> Input | None:  # noqa: C901, PLR0912 - one case an effect
+    def perform(self, effect: Effect) -> Input | None:  # noqa: C901, PLR0911, PLR0912 - one case an effect
         """Do one effect; what it returns is the call's next input."""
         leg = self._task.id
         match effect:
@@ -140,6 +159,8 @@ class _Performer:
                 self._start(lambda: self._prepare_dial(effect.caller, effect.callee))
             case effects.OpenLeg():
                 return self._open_leg(effect.host)
+            case effects.OpenStream():
+                return self._open_stream(effect.codec)
             case effects.SetRemote():
                 self._services.plane.set_remote(leg, effect.media)
             case effects.CloseLeg():
@@ -226,6 +247,13 @@ class _Performer:
                 return effects.LegUnusable(str(problem))
             self._ready = effects.LegReady(host, opened.port, opened.ssrc)
         return self._ready
+
+    def _open_stream(self, codec: str) -> effects.LegReady | effects.LegUnusable:
+        try:
+            self._services.plane.open_stream(self._task.id, codec, self._task.play, self._facts)
+        except (OverloadedError, MediaError) as problem:
+            return effects.LegUnusable(str(problem))
+        return effects.LegReady("", 0, 0)
 
     def _press(self, key: effects.PressKey) -> effects.KeyFailed | None:
         try:

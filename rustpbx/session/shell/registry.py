@@ -180,6 +180,7 @@ class Registry:
         config = CallConfig(
             session_id=session_id,
             server_side_track=params.server_side_track,
+            call_type=params.call_type,
             address=self._address,
             accept_timeout=self._accept_timeout,
             ring_timeout=self._ring_timeout,
