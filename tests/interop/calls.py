@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from itertools import groupby
+from pathlib import Path
 from typing import Any
 
 from rustpbx.media.events import Direction
 from rustpbx.media.sdp.parser import parse_sdp
+from rustpbx.testing.speech import tone
 from tests.kit.agent import Agent
 from tests.kit.baresip import Baresip
-from tests.kit.real import RealHouse
+from tests.kit.real import LOOPBACK, RealHouse, open_real_house
+from tests.kit.sipp import playing
 from tests.kit.watched import Passed
 
 SPEECH = {"asr": {"provider": "scripted"}, "tts": {"provider": "scripted"}, "vad": {"type": "webrtc"}}
@@ -22,6 +27,9 @@ QUESTION = "is the shop open"
 ANSWER = "until seven today"
 TAIL = " and tomorrow"
 """Said behind what has to be heard, where the phone hangs up: its jitter buffer swallows the last 100 ms."""
+
+VOICE = base64.b64encode(tone(0.6, rate=16000).tobytes()).decode()
+"""What an agent can say with `base64`: a sound that is heard as speech when sipp sends it back."""
 
 
 @asynccontextmanager
@@ -42,6 +50,51 @@ async def calling(house: RealHouse, phone: Baresip, uri: str = "") -> AsyncItera
         await agent.until("ringing")
         await phone.until("CALL_INCOMING")
         yield agent
+
+
+@asynccontextmanager
+async def sipp_calls(
+    folder: Path, *steps: str, options: tuple[str, ...] = (), **ua: Any
+) -> AsyncIterator[tuple[RealHouse, Agent]]:
+    """A server that sipp calls with these steps, and the agent that is told of the call.
+
+    At the end sipp must have come to the end of its steps, and nothing must be left of the call.
+    """
+    async with open_real_house(folder, **ua) as house:
+        host, port = house.address
+        async with playing(folder, steps, f"{host}:{port}", *options), house.incoming() as agent:
+            yield house, agent
+        assert await house.owned() == NOTHING
+
+
+@asynccontextmanager
+async def sipp_answers(
+    folder: Path, *steps: str, options: tuple[str, ...] = (), **ua: Any
+) -> AsyncIterator[tuple[RealHouse, Agent]]:
+    """A server, and an agent that calls sipp with its steps; as `sipp_calls`."""
+    async with open_real_house(folder, **ua) as house:
+        async with playing(folder, steps, *options) as port, house.agent() as agent:
+            await agent.send("invite", option={"callee": f"sip:sipp@{LOOPBACK}:{port}", **SPEECH})
+            yield house, agent
+        assert await house.owned() == NOTHING
+
+
+async def echoed(agent: Agent) -> None:
+    """Say something, and hear it come back from a sipp that echoes."""
+    speaking, ended = (agent.names.count(name) + 1 for name in ("speaking", "trackEnd"))
+    await agent.send("tts", text=VOICE, base64=True, endOfStream=True)
+    await agent.until("speaking", speaking)
+    await agent.until("trackEnd", ended)
+
+
+def audio_port(house: RealHouse, summary: str, count: int = 1) -> int:
+    """Where the `count`-th message of that kind wants audio to be sent."""
+    return parse_sdp(house.sip.find(summary, count).message.body).media[0].port
+
+
+def destinations(house: RealHouse) -> list[int]:
+    """The ports that our audio went to, one after the other."""
+    return [port for port, _ in groupby(packet.peer[1] for packet in house.rtp.sent)]
 
 
 async def over(agent: Agent, reason: str, initiator: str) -> list[str]:

@@ -13,11 +13,12 @@ import trio
 from rustpbx.settings import AuthConfig, LimitsConfig, SipUser
 from rustpbx.testing.speech import tone
 from rustpbx.values import network
-from tests.interop.calls import called, over
-from tests.interop.test_sipp import SCENARIOS, SCRIPTED, sipp
+from tests.interop.calls import SPEECH, called, over
+from tests.interop.test_sipp import SCENARIOS
 from tests.kit.baresip import open_baresip
 from tests.kit.linphone import open_linphone
 from tests.kit.real import RealHouse, free_port, open_real_house
+from tests.kit.sipp import sipp
 
 PASSWORD = "secret"
 USER = SipUser(username="phone", password=PASSWORD)
@@ -53,7 +54,7 @@ async def test_sipp_calls_with_a_password(tmp_path: Path) -> None:
         calling = scenario(tmp_path, "uac_auth.xml", PASSWORD=PASSWORD)
         nursery.start_soon(sipp, tmp_path, calling, f"{host}:{port}", "-p", sip_port())
         async with house.incoming() as agent:
-            await agent.send("accept", option=SCRIPTED)
+            await agent.send("accept", option=SPEECH)
             await agent.until("answer")
             assert (await agent.ended())[-1] == "hangup"
         assert counted(house) == {"no_credentials": 1}
@@ -80,7 +81,7 @@ async def test_linphone_calls_with_a_password(tmp_path: Path, algorithms: tuple[
     async with open_real_house(tmp_path, auth=auth) as house, open_linphone(tmp_path, sip_config=known) as phone:
         await phone.type(f"call {house.uri}")
         async with house.incoming() as agent:
-            await agent.send("accept", option=SCRIPTED)
+            await agent.send("accept", option=SPEECH)
             await agent.until("answer")
             invite = await house.sip.until("in INVITE", 2)
             assert f"algorithm={algorithms[0]}" in (invite.message.header("Authorization") or "")

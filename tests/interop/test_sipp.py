@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import socket
 import subprocess
 from pathlib import Path
@@ -13,26 +12,13 @@ import trio
 
 from rustpbx.media.codec.g711 import PCMU
 from rustpbx.testing.speech import tone
+from tests.interop.calls import SPEECH, VOICE
 from tests.kit.real import LOOPBACK, free_port, open_real_house
+from tests.kit.sipp import sipp
 
 SCENARIOS = Path(__file__).parent / "sipp"
-SCRIPTED = {"tts": {"provider": "scripted"}, "vad": {"type": "webrtc"}}
-
-VOICE = base64.b64encode(tone(1.5, rate=16000).tobytes()).decode()
 
 pytestmark = [pytest.mark.interop("sipp"), pytest.mark.real_time]
-
-
-async def sipp(folder: Path, scenario: str, *options: str) -> None:
-    """Run one call of a scenario to its end; fails with sipp's own errors unless it exits with 0."""
-    command = ["sipp", "-sf", scenario, "-i", LOOPBACK, "-mi", LOOPBACK, "-m", "1", "-nostdin"]
-    limits = ["-timeout", "20s", "-timeout_error", "-trace_err", "-error_file", "errors.log"]
-    done = await trio.run_process(
-        [*command, *limits, *options], cwd=folder, check=False, capture_stdout=True, capture_stderr=True
-    )
-    errors = folder / "errors.log"
-    said = errors.read_text() if errors.exists() else done.stderr.decode()
-    assert done.returncode == 0, f"sipp exited with {done.returncode}: {said}"
 
 
 def scenario_with_sound(folder: Path) -> str:
@@ -58,7 +44,7 @@ async def test_sipp_calls_and_streams_and_is_hung_up_on(tmp_path: Path) -> None:
         )
         async with house.incoming() as agent:
             await agent.send("ringing")
-            await agent.send("accept", option=SCRIPTED)
+            await agent.send("accept", option=SPEECH)
             await agent.until("answer")
             for count in (1, 2):
                 speaking, silence = await agent.until("speaking", count), await agent.until("silence", count)
@@ -76,7 +62,7 @@ async def test_sipp_calls_hears_us_and_hangs_up(tmp_path: Path) -> None:
         scenario = str(SCENARIOS / "uac_bye.xml")
         nursery.start_soon(sipp, tmp_path, scenario, f"{host}:{port}", "-p", local, "-mp", media, "-rtp_echo")
         async with house.incoming() as agent:
-            await agent.send("accept", option=SCRIPTED)
+            await agent.send("accept", option=SPEECH)
             answer = await agent.until("answer")
             assert "a=rtpmap:8 PCMA/8000" in answer["sdp"]
             await agent.send("tts", text=VOICE, base64=True, endOfStream=True)
@@ -93,7 +79,7 @@ async def test_we_call_sipp(tmp_path: Path) -> None:
         scenario = str(SCENARIOS / "uas.xml")
         nursery.start_soon(sipp, tmp_path, scenario, "-p", port, "-mp", "30300", "-rtp_echo")
         async with house.agent() as agent:
-            await agent.send("invite", option={"callee": f"sip:sipp@{LOOPBACK}:{port}", **SCRIPTED})
+            await agent.send("invite", option={"callee": f"sip:sipp@{LOOPBACK}:{port}", **SPEECH})
             await agent.until("ringing")
             await agent.until("answer")
             await agent.send("tts", text=VOICE, base64=True, endOfStream=True)

@@ -17,11 +17,12 @@ from rustpbx.sip.parser import parse_message
 from rustpbx.sip.shell.connections import Streams
 from rustpbx.testing.phone import open_phone
 from rustpbx.testing.voice import heard_text, spoken
-from tests.interop.calls import ANSWER, NOTHING, QUESTION, SPEECH, TAIL, over
-from tests.interop.test_sipp import SCENARIOS, SCRIPTED, VOICE, sipp
+from tests.interop.calls import ANSWER, NOTHING, QUESTION, SPEECH, TAIL, VOICE, over
+from tests.interop.test_sipp import SCENARIOS
 from tests.kit.baresip import open_baresip
 from tests.kit.certificates import authority, make_files, make_tls
 from tests.kit.real import LOOPBACK, free_port, open_real_house
+from tests.kit.sipp import sipp
 from tests.kit.stacks import options, text_of
 
 pytestmark = pytest.mark.real_time
@@ -96,7 +97,7 @@ async def test_sipp_calls_by_tcp(tmp_path: Path) -> None:
         scenario = str(SCENARIOS / "uac_bye.xml")
         nursery.start_soon(sipp, tmp_path, scenario, f"{host}:{port}", "-p", local, "-t", "t1", "-mp", "30400")
         async with house.incoming() as agent:
-            await agent.send("accept", option=SCRIPTED)
+            await agent.send("accept", option=SPEECH)
             assert (await agent.ended())[-1] == "hangup"
         assert {passed.transport for passed in house.sip.messages} == {Transport.TCP}
 
@@ -113,7 +114,7 @@ async def test_sipp_is_called_by_tcp(tmp_path: Path) -> None:
         await listening(port)
         async with house.agent() as agent:
             callee = f"sip:sipp@{LOOPBACK}:{port};transport=tcp"
-            await agent.send("invite", option={"callee": callee, **SCRIPTED})
+            await agent.send("invite", option={"callee": callee, **SPEECH})
             await agent.until("answer")
             await agent.send("tts", text=VOICE, base64=True, endOfStream=True)
             await agent.until("trackEnd")
