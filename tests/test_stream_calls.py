@@ -12,7 +12,7 @@ from rustpbx.session.events import Ping
 from rustpbx.session.shell.attachment import Attachment
 from rustpbx.testing.voice import heard_text, spoken
 from tests.kit.agent import Agent
-from tests.test_calls import SCRIPTED, quiet_house
+from tests.test_calls import SCRIPTED, answered, quiet_house
 
 LAWS = {"pcmu": PCMU, "pcma": PCMA}
 
@@ -168,3 +168,19 @@ async def test_keys_are_tones_in_the_socket() -> None:
         assert sorted((np.argsort(spectrum)[-2:] * 16000 / 2400).round().tolist()) == [767, 1333]
         await agent.send("hangup")
         await agent.ended()
+
+
+async def test_subscribed_copies_of_a_phone_call() -> None:
+    """With `subscribe` both sides of a SIP call come as binary messages: a byte for the track, 20 ms at 16 kHz."""
+    async with quiet_house() as house, answered(house, **SCRIPTED, subscribe=True) as (call, agent):
+        await call.say(spoken("hello there"))
+        await agent.hears("hello there")
+        await agent.says("good day")
+        await agent.send("hangup")
+        await agent.ended()
+        frames = [bytes(agent.audio[at : at + 641]) for at in range(0, len(agent.audio), 641)]
+        words = [
+            heard_text(np.frombuffer(b"".join(frame[1:] for frame in frames if frame[0] == track), "<i2"), 16000)
+            for track in (0, 1)
+        ]
+        assert words == ["good day", "hello there"]

@@ -317,6 +317,11 @@ class Listen:
 
 
 @attrs.frozen
+class CopyAudio:
+    """Copy what both sides say to the agent from now on."""
+
+
+@attrs.frozen
 class Entry:
     """One thing to say within a playback: text, or `pcm` (s16le mono 16 kHz) in its place."""
 
@@ -411,6 +416,7 @@ Effect = (
     | PressKey
     | ReleaseKeys
     | Listen
+    | CopyAudio
     | StartTrack
     | Say
     | FinishTrack

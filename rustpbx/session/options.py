@@ -190,7 +190,7 @@ class CallOption:
     `caller` and `callee` are SIP addresses, `offer` is a WebRTC offer's SDP, `codec` is for `/call` only (`pcm`,
     `pcmu`, `pcma`, `g722`). The remote party's audio passes denoise, vad, asr, eou in this order. `extra` is free
     data for the call record and the `hangup` event. `handshake_timeout` (15 if None) and `inactivity_timeout` are
-    in seconds. `subscribe` asks for copies of the audio in binary frames.
+    in seconds. `subscribe` asks for copies of the audio in binary frames (not on `/call`: there they are the call).
     """
 
     callee: str | None = None

@@ -31,7 +31,6 @@ def unavailable(option: CallOption) -> Iterator[tuple[str, str]]:
         "recorder": option.recorder is not None,
         "mediaPass": option.media_pass is not None,
         "eou": option.eou is not None,
-        "subscribe": option.subscribe,
     }
     for part, wanted in parts.items():
         if wanted:

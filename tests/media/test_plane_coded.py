@@ -11,7 +11,7 @@ from rustpbx.errors import MediaError
 from rustpbx.media.codec import registry
 from rustpbx.media.codec.g711 import PCMA, PCMU
 from rustpbx.media.dtmf import DigitReceiver
-from rustpbx.media.events import Codec, Fact, LegFailed, MediaFormat, Pcm, SrtpKeys
+from rustpbx.media.events import Codec, Direction, Fact, LegFailed, MediaFormat, Pcm, SrtpKeys
 from rustpbx.media.plane.tap import Tap
 from rustpbx.media.rtp import RtpPacket, build_rtp
 from tests.media.plane_rig import PHONE, Rig, g711, pcm_of, tone
@@ -312,6 +312,29 @@ async def test_keys_run_by_the_codecs_clock() -> None:
     sound = np.concatenate([EightBits().decode(packet.payload) for packet in rig.rtp(port)])
     spectrum = np.abs(np.fft.rfft(sound[: 16000 // 5].astype(float)))
     assert sorted((np.argsort(spectrum)[-2:] * 5).tolist()) == [770, 1335]
+
+
+@pytest.mark.parametrize("media", [g711(), WIDE, g711(ptime=40)])
+async def test_what_is_played_can_be_listened_to(media: MediaFormat) -> None:
+    """A tap of what we send has it as it leaves, silence before and behind it, and goes on while we are on hold."""
+    rig = Rig()
+    rig.open("a", media)
+    tap = rig.plane.tap("a", played=True)
+    rig.tick(5)
+    async with rig.plane.source("a", 1) as source:
+        await source.write(tone(1.0, rate=source.rate))
+        source.finish()
+        rig.tick(55)
+    rig.plane.set_remote("a", attrs.evolve(media, direction=Direction.INACTIVE))
+    rig.tick(10)
+    pcm = heard(tap)
+    assert pcm.size == 70 * 320
+    start = 5 * 320 + (0 if media is WIDE else 23)
+    expected = tone(1.0, rate=16000)
+    assert np.abs(pcm[start + 50 : start + 15900].astype(int) - expected[50:15900]).max() < 300
+    assert abs(pcm[: start - 30]).max() <= 8
+    assert abs(pcm[start + 16100 :]).max() <= 8
+    assert np.array_equal(pcm[62 * 320 :], np.zeros(8 * 320))
 
 
 # -- streams ----------------------------------------------------------------------------------------------------------

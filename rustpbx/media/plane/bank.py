@@ -42,6 +42,7 @@ class Bank:
     def __init__(self, slots: int) -> None:  # noqa: PLR0915 - one line an array is the clearest list of them
         self.slots = slots
         self._free = list(range(slots - 1, -1, -1))
+        self.tick = 0  # of the clock: what `kept` and `said` are indexed by
         self.coders: dict[int, Coded] = {}  # of the slots whose codec is none of `stages.LAWS`
         self.step = np.full(slots, FRAME, np.int64)  # RTP time of a frame
 
@@ -94,6 +95,10 @@ class Bank:
         self.sent = np.zeros(slots, np.int64)
         self.octets = np.zeros(slots, np.int64)
 
+        # -- what is sent, for those who listen to it
+        self.overheard = np.zeros(slots, np.bool_)
+        self.said = np.zeros((slots, KEPT, FRAME), np.int16)
+
         # -- the source's ring
         self.playout = np.zeros((slots, PLAYOUT, FRAME), np.uint8)  # encoded
         self.playout_head = np.zeros(slots, np.int64)
@@ -129,6 +134,7 @@ class Bank:
         """Take a slot out of every step of the tick."""
         self.receive_pt[slot] = -1
         self.sending[slot] = self.heard[slot] = self.wanted[slot] = self.flowing[slot] = False
+        self.overheard[slot] = False
         self.spooled[slot] = self.closing[slot] = False
 
     def silence_code(self, slot: int) -> int:

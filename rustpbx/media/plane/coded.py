@@ -35,13 +35,14 @@ class _Payload:
 
 
 class Coded:
-    """Beside slot `slot` of the bank. `heard` and `playout` are its rings of wide frames, indexed as the bank's are."""
+    """Beside slot `slot` of the bank. `heard`, `said` and `playout` are rings of wide frames, indexed as the bank's."""
 
     def __init__(self, coder: Coder, bank: Bank, slot: int) -> None:
         self.coder = coder
         self.step = coder.clock_rate // 50
         self.heard: Samples = np.zeros((KEPT, WIDE), np.int16)
         self.playout: Samples = np.zeros((PLAYOUT, WIDE), np.int16)
+        self.said: Samples = np.zeros((KEPT, WIDE), np.int16)
         self.malformed = 0
         self._bank = bank
         self._slot = slot
@@ -111,15 +112,19 @@ class Coded:
 
     def encode(self, place: int) -> bytes:
         """What the frame at `place` of the playout ring is on the wire."""
-        return self.coder.encode(self.playout[place])
+        return self._say(self.playout[place])
 
     def encode_narrow(self, pcm: Pcm) -> bytes:
         """The same for a frame (160,) at 8 kHz."""
-        return self.coder.encode(fit(pcm[np.newaxis], WIDE)[0])
+        return self._say(fit(pcm[np.newaxis], WIDE)[0])
 
     def encode_silence(self) -> bytes:
         """What is sent while nothing is played."""
-        return self.coder.encode(SILENCE)
+        return self._say(SILENCE)
+
+    def _say(self, pcm: Pcm) -> bytes:
+        self.said[self._bank.tick % KEPT] = pcm
+        return self.coder.encode(pcm)
 
     # -- inside
 

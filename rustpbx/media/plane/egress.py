@@ -11,7 +11,7 @@ import numpy as np
 from rustpbx.errors import MediaError
 from rustpbx.media.events import KeyReleased
 from rustpbx.media.plane import stages
-from rustpbx.media.plane.bank import MOST_FRAMES, PLAYOUT, Bank
+from rustpbx.media.plane.bank import KEPT, MOST_FRAMES, PLAYOUT, Bank
 from rustpbx.media.plane.keypad import EventPacket, Released, Sound
 from rustpbx.media.plane.leg import Leg
 from rustpbx.media.plane.port import Parcel, Ports
@@ -58,6 +58,7 @@ class Egress:
         self._pressing: dict[int, Leg] = {}  # legs that press keys
         self._events: set[int] = set()  # those of them that send an event in this tick, and no audio
         self._instead: dict[int, Bytes] = {}  # what others of them send in place of what is played
+        self._overheard = False
         self.frames_due = 0
         self.frames_sent = 0
 
@@ -92,6 +93,9 @@ class Egress:
     def speak(self) -> None:
         """Send what is due in this tick."""
         bank = self._bank
+        self._overheard = bool(bank.overheard.any())
+        if self._overheard:
+            self._begin_silent()
         slots = np.flatnonzero(bank.sending)
         if slots.size:
             speaking = self._press(slots) if self._pressing else slots
@@ -121,6 +125,8 @@ class Egress:
         encoded = self._encoded(slots, playing)
         plan = self._plan(full)
         bank.payload[slots, phase] = encoded
+        if self._overheard:
+            self._note(slots, encoded)
         players = slots[playing]
         bank.playout_head[players] = (bank.playout_head[players] + 1) % PLAYOUT
         bank.playout_count[players] -= 1
@@ -132,6 +138,22 @@ class Egress:
         bank.phase[slots] = phase + 1
         if plan.parcels:
             self._send(full, plan)
+
+    def _begin_silent(self) -> None:
+        """Whoever listens to what we send hears silence, unless something is sent in this tick."""
+        bank = self._bank
+        slots = np.flatnonzero(bank.overheard)
+        bank.said[slots, bank.tick % KEPT] = 0
+        for slot in slots[bank.coded[slots]].tolist():
+            bank.coders[slot].said[bank.tick % KEPT] = 0
+
+    def _note(self, slots: Slots, encoded: Bytes) -> None:
+        """Keep what is sent for those who listen to it."""
+        bank = self._bank
+        overheard = bank.overheard[slots]
+        slots = slots[overheard]
+        if slots.size:
+            bank.said[slots, bank.tick % KEPT] = stages.decode(encoded[overheard], bank.law_out[slots])
 
     def _plan(self, slots: Slots) -> _Plan:
         """What to send where: nearly always the same as in the tick before."""

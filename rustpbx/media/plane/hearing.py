@@ -59,7 +59,6 @@ class Hearing:
         self._listening = Listening(bank, counters, eject)
         self._muted = np.zeros(bank.slots, np.bool_)
         self._any_muted = False
-        self._tick = 0
         self._now = 0.0
 
     def listen(self, leg: Leg) -> None:
@@ -74,7 +73,7 @@ class Hearing:
 
     def tap(self, leg: Leg, tap: Tap) -> None:
         """Serve a new tap."""
-        self._listening.add(leg, tap, self._tick)
+        self._listening.add(leg, tap)
 
     def mute(self, slot: int, muted: bool) -> None:
         """Nobody hears this leg, or everybody who listens does again."""
@@ -89,13 +88,12 @@ class Hearing:
     def hear(self, now: float) -> None:
         """Play one frame of every leg that has been heard from. `now` is when this tick was due."""
         self._now = now
-        self._tick += 1
         slots = np.flatnonzero(self._bank.heard)
         if slots.size:
             self._guard(self._hear, slots)
-        if self._tick % WINDOW == 0:
+        if self._bank.tick % WINDOW == 0:
             self._review()
-        self._listening.emit(self._tick, now)
+        self._listening.emit(now)
 
     def _hear(self, slots: Slots) -> None:
         bank = self._bank
@@ -125,14 +123,14 @@ class Hearing:
         pcm = stages.decode(payload, bank.law_in[slots])
         if not found.all():
             missing = slots[~found]
-            pcm[~found] = stages.conceal(bank.kept[missing, (self._tick - 1) % KEPT], bank.misses[missing])
+            pcm[~found] = stages.conceal(bank.kept[missing, (self._bank.tick - 1) % KEPT], bank.misses[missing])
         if bank.coders:
             self._decode(slots, found, pcm)
         if self._any_muted:
             self._hush(slots, pcm)
         if bank.surplus[slots].any():
             bank.power[slots] = stages.levels(pcm)
-        bank.kept[slots, self._tick % KEPT] = pcm
+        bank.kept[slots, self._bank.tick % KEPT] = pcm
         heard_at = self._now - (bank.delay[slots] + 1) * TICK
         if self._tones.wanted:
             self._tones.hear(slots, pcm, heard_at)
@@ -142,14 +140,14 @@ class Hearing:
         """The legs with a coder, one by one; their rows of `pcm` change."""
         bank = self._bank
         for row in np.flatnonzero(bank.coded[slots]).tolist():
-            pcm[row] = bank.coders[int(slots[row])].hear(self._tick, found=bool(found[row]))
+            pcm[row] = bank.coders[int(slots[row])].hear(self._bank.tick, found=bool(found[row]))
 
     def _hush(self, slots: Slots, pcm: Samples) -> None:
         """Silence in the rows of legs that nobody shall hear."""
         muted = self._muted[slots]
         pcm[muted] = 0
         for slot in slots[muted & self._bank.coded[slots]].tolist():
-            self._bank.coders[slot].hush(self._tick)
+            self._bank.coders[slot].hush(self._bank.tick)
 
     def _advance(self, slots: Slots) -> None:
         bank = self._bank

@@ -211,7 +211,14 @@ class Leg:
     def listen(self) -> None:
         """Note whether anybody listens; whoever begins to does not hear what was before."""
         bank, slot = self.bank, self.slot
-        wanted = (bool(self.taps) or self.watch is not None or self.seeks_tones) and not self.failed
+        overheard = any(tap.played for tap in self.taps) and not self.failed
+        if overheard and not bank.overheard[slot]:
+            bank.said[slot] = 0
+            if self.coded is not None:
+                self.coded.said[:] = 0
+        bank.overheard[slot] = overheard
+        taps = any(not tap.played for tap in self.taps)
+        wanted = (taps or self.watch is not None or self.seeks_tones) and not self.failed
         if wanted and not bank.wanted[slot]:
             bank.kept[slot] = 0
             if self.coded is not None:

@@ -48,8 +48,9 @@ class Listening:
         self._wheel: list[list[Listener]] = [[] for _ in range(WHEEL)]
         self._benches: dict[int, _Bench] = {}
 
-    def add(self, leg: Leg, tap: Tap, tick: int) -> None:
-        """Serve a new tap with what is heard after `tick`."""
+    def add(self, leg: Leg, tap: Tap) -> None:
+        """Serve a new tap with what is heard after this tick."""
+        tick = self._bank.tick
         leg.taps.append(tap)
         leg.listen()
         tap.due = self._first(tap.frames, tick)
@@ -60,10 +61,11 @@ class Listening:
         crowds = [len(self._wheel[(tick + ahead) % WHEEL]) for ahead in range(1, frames + 1)]
         return frames if crowds[-1] - min(crowds) < CROWD else crowds.index(min(crowds)) + 1
 
-    def emit(self, tick: int, now: float) -> None:
+    def emit(self, now: float) -> None:
         """Send the blocks that this tick, which was due at `now`, completes."""
+        tick = self._bank.tick
         due, self._wheel[tick % WHEEL] = self._wheel[tick % WHEEL], []
-        for frames, listeners in self._groups(due).items():
+        for (frames, played), listeners in self._groups(due).items():
             for listener in listeners:
                 tap = listener[1]
                 tap.due = tap.frames
@@ -72,54 +74,57 @@ class Listening:
             for start in range(0, len(listeners), size):
                 group = listeners[start : start + size]
                 try:
-                    self._send(group, frames, tick, now)
+                    self._send(group, frames, now, played=played)
                 except Exception:  # noqa: BLE001 - the leg at fault is found below
                     for listener in group:
-                        self._alone(listener, frames, tick, now)
+                        self._alone(listener, frames, now)
 
-    def _groups(self, due: list[Listener]) -> dict[int, list[Listener]]:
-        """By length of block; taps that are closed are let go of."""
-        groups: dict[int, list[Listener]] = {}
+    def _groups(self, due: list[Listener]) -> dict[tuple[int, bool], list[Listener]]:
+        """By length of block and direction; taps that are closed are let go of."""
+        groups: dict[tuple[int, bool], list[Listener]] = {}
         for leg, tap in due:
             if not tap.closed and not leg.failed:
-                groups.setdefault(tap.due, []).append((leg, tap))
+                groups.setdefault((tap.due, tap.played), []).append((leg, tap))
             elif tap in leg.taps:
                 leg.taps.remove(tap)
                 leg.listen()
         return groups
 
-    def _send(self, group: list[Listener], frames: int, tick: int, now: float) -> None:
+    def _send(self, group: list[Listener], frames: int, now: float, *, played: bool) -> None:
         bank = self._bank
         slots = np.array([leg.slot for leg, _ in group], np.intp)
-        wide = self._wide(slots, frames, tick)
-        at = now - (bank.delay[slots] + frames) * TICK
-        for (_, tap), pcm, begin, heard in zip(group, wide, at.tolist(), bank.heard[slots].tolist(), strict=True):
+        wide = self._wide(slots, frames, played=played)
+        at = now - (bank.delay[slots] * (not played) + frames) * TICK
+        begun = bank.heard[slots] | played
+        for (_, tap), pcm, begin, heard in zip(group, wide, at.tolist(), begun.tolist(), strict=True):
             # A copy: the memory is used again for the next group.
             if heard and not tap.put(AudioBlock(pcm.copy(), RATE, begin)):
                 self._counters["tap_blocks_dropped"] += 1
 
-    def _wide(self, slots: Slots, frames: int, tick: int) -> Samples:
+    def _wide(self, slots: Slots, frames: int, *, played: bool) -> Samples:
         """The last `frames` frames of each slot at 16 kHz: (n, 320 * frames), good until the next call."""
         bench = self._benches.get(frames)
         if bench is None:
             bench = self._benches[frames] = _Bench(frames)
+        tick, kept = self._bank.tick, self._bank.said if played else self._bank.kept
         places = slots[:, np.newaxis] * KEPT + np.arange(tick - frames, tick + 1) % KEPT
         rows = bench.kept[: slots.size]
         # mode="clip" lets numpy write into `rows` directly; no place is out of range.
-        np.take(self._bank.kept.reshape(-1, FRAME), places, axis=0, out=rows, mode="clip")
+        np.take(kept.reshape(-1, FRAME), places, axis=0, out=rows, mode="clip")
         wide = stages.upsample(rows.reshape(slots.size, -1)[:, FRAME - HISTORY :], bench.work)
         if self._bank.coders:
-            self._take_wide(slots, wide, np.arange(tick - frames + 1, tick + 1) % KEPT)
+            self._take_wide(slots, wide, np.arange(tick - frames + 1, tick + 1) % KEPT, played=played)
         return wide
 
-    def _take_wide(self, slots: Slots, wide: Samples, kept: Slots) -> None:
+    def _take_wide(self, slots: Slots, wide: Samples, kept: Slots, *, played: bool) -> None:
         """Those that are heard at 16 kHz need not be brought there; their rows of `wide` change."""
         for row in np.flatnonzero(self._bank.coded[slots]).tolist():
-            wide[row] = self._bank.coders[int(slots[row])].heard[kept].reshape(-1)
+            coded = self._bank.coders[int(slots[row])]
+            wide[row] = (coded.said if played else coded.heard)[kept].reshape(-1)
 
-    def _alone(self, listener: Listener, frames: int, tick: int, now: float) -> None:
-        leg, _ = listener
+    def _alone(self, listener: Listener, frames: int, now: float) -> None:
+        leg, tap = listener
         try:
-            self._send([listener], frames, tick, now)
+            self._send([listener], frames, now, played=tap.played)
         except Exception as error:  # noqa: BLE001 - whatever it is, it is this leg's alone
             self._eject(leg, error)

@@ -121,6 +121,7 @@ class Plane:
 
     def tick(self, due: float) -> None:
         """One step of 20 ms; `due` is the time it stands for. Called by the clock."""
+        self._bank.tick += 1
         self._egress.speak()  # first: what is heard takes longer at one time than at another
         self._ingress.drain(due, due + self._epoch)
         self._hearing.hear(due)
@@ -303,13 +304,15 @@ class Plane:
         """Let the key that is down go up now, and press none that waits. Raises `MediaError` without such a leg."""
         self._find(leg).keypad.release()
 
-    def tap(self, leg: str, *, seconds: float = 0.1, capacity: int = 50) -> Tap:
+    def tap(self, leg: str, *, seconds: float = 0.1, capacity: int = 50, played: bool = False) -> Tap:
         """Listen to a leg in blocks of `seconds`: `with plane.tap(leg) as tap`, then read `tap.blocks`.
+
+        With `played` it is what we send: silence too, and while nothing is sent at all.
 
         Raises `MediaError` if there is no such leg or no such block size (20 to 500 ms).
         """
         found = self._find(leg)
-        tap = Tap(seconds=seconds, capacity=capacity)
+        tap = Tap(seconds=seconds, capacity=capacity, played=played)
         if found.failed:
             tap.close()
         else:

@@ -109,7 +109,8 @@ class Tap:
     audio, and the tick never waits.
     """
 
-    def __init__(self, *, seconds: float, capacity: int) -> None:
+    def __init__(self, *, seconds: float, capacity: int, played: bool = False) -> None:
+        self.played = played
         self.frames = round(seconds / TICK)
         if not 1 <= self.frames <= LONGEST_BLOCK or capacity < 1:
             raise MediaError(f"a tap has blocks of 0.02 to {LONGEST_BLOCK * TICK} s and room for at least one")

@@ -18,6 +18,7 @@ from rustpbx.session.effects import Effect, Input
 from rustpbx.session.options import CallType
 from rustpbx.session.params import SessionParams
 from rustpbx.session.shell.attachment import Attachment
+from rustpbx.session.shell.copying import copy_audio
 from rustpbx.session.shell.listening import listen
 from rustpbx.session.shell.services import Services, UnclaimedError
 from rustpbx.session.shell.speaking import SpokenPlayback
@@ -177,6 +178,8 @@ class _Performer:
                 self._services.plane.release(leg)
             case effects.Listen():
                 self._start(lambda: listen(effect.option, leg, self._services, self._task.deliver))
+            case effects.CopyAudio():
+                self._start(lambda: copy_audio(leg, self._services, self._task.play))
             case effects.StartTrack():
                 self._start_track(effect)
             case effects.Say():
