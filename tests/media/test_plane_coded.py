@@ -13,8 +13,9 @@ from rustpbx.media.codec.g711 import PCMA, PCMU
 from rustpbx.media.dtmf import DigitReceiver
 from rustpbx.media.events import Codec, Direction, Fact, LegFailed, MediaFormat, Pcm, SrtpKeys
 from rustpbx.media.plane.tap import Tap
-from rustpbx.media.rtp import RtpPacket, build_rtp
-from tests.media.plane_rig import PHONE, Rig, g711, pcm_of, tone
+from rustpbx.media.rtp import RtpPacket, build_rtp, is_rtcp, parse_rtp
+from rustpbx.media.srtp import Opener, Sealer
+from tests.media.plane_rig import PHONE, Rig, Stream, g711, pcm_of, tone
 from tests.media.test_plane_srtp import keys
 
 TYPE = 96
@@ -335,6 +336,71 @@ async def test_what_is_played_can_be_listened_to(media: MediaFormat) -> None:
     assert abs(pcm[: start - 30]).max() <= 8
     assert abs(pcm[start + 16100 :]).max() <= 8
     assert np.array_equal(pcm[62 * 320 :], np.zeros(8 * 320))
+
+
+# -- legs whose packets another carries ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("srtp", [None, keys()])
+@pytest.mark.parametrize("media", [g711(rtcp_mux=True, rtcp=PHONE), attrs.evolve(WIDE, rtcp_mux=True, rtcp=PHONE)])
+async def test_a_carried_leg_hears_and_is_heard(media: MediaFormat, srtp: SrtpKeys | None) -> None:
+    """Packets come by `arrive` and leave by the carrier, sealed or not; too early ones are lost."""
+    rig, carried, media = Rig(), [], attrs.evolve(media, srtp=srtp)
+
+    def carrier(data: bytes) -> bool:
+        carried.append(data)
+        return True
+
+    send, rig.facts["c"] = trio.open_memory_channel[Fact](100)
+    opened = rig.plane.open_carried("c", carrier, send)
+    assert (opened.leg, opened.port) == ("c", 0)
+    port = rig.open("a")
+    tap = rig.plane.tap("c")
+    rig.plane.arrive("c", b"too early")
+    rig.plane.set_remote("c", media)
+    phone = Caller(media)
+    async with rig.plane.source("c", 1) as source:
+        await source.write(tone(0.5, rate=source.rate))
+        for _ in range(25):
+            rig.plane.arrive("c", phone.packet())
+            rig.tick()
+        assert source.played == 500
+    assert len(rig.rtp(port)) == 25
+    packets = [phone.read(data) for data in carried]
+    assert len(packets) == 25
+    assert {packet.ssrc for packet in packets} == {opened.ssrc}
+    assert np.abs(heard(tap)[2000:6000]).max() > 100
+    assert rig.plane.counters["rtp_early"] == 1
+    stats = rig.plane.close_leg("c")
+    assert (stats.packets_received, stats.packets_dropped) == (25, 1)
+    assert is_rtcp(carried[-1])
+    rig.tick()
+    assert len(carried) == 26
+
+
+class Caller:
+    """A peer in `media`: its packets, and what it makes of ours."""
+
+    def __init__(self, media: MediaFormat) -> None:
+        self._media = media
+        self._plain = Phone() if media.codec is Codec.PCMA else None
+        self._stream = Stream()
+        self._sealer = Sealer(media.srtp.receive) if media.srtp else None
+        self._opener = Opener(media.srtp.send) if media.srtp else None
+
+    def packet(self) -> bytes:
+        """20 ms of a tone."""
+        plain = self._plain.packet(SPOKEN[:320]) if self._plain else self._stream.packet(tone(0.02))
+        sealed = self._sealer.sealed(plain) if self._sealer else plain
+        assert sealed is not None
+        return sealed
+
+    def read(self, data: bytes) -> RtpPacket:
+        """One of ours."""
+        opened = self._opener.opened(data) if self._opener else data
+        packet = parse_rtp(opened or b"")
+        assert packet is not None
+        return packet
 
 
 # -- streams ----------------------------------------------------------------------------------------------------------

@@ -14,7 +14,8 @@ from rustpbx.media.plane import stages
 from rustpbx.media.plane.bank import KEPT, MOST_FRAMES, PLAYOUT, Bank
 from rustpbx.media.plane.keypad import EventPacket, Released, Sound
 from rustpbx.media.plane.leg import Leg
-from rustpbx.media.plane.port import Parcel, Ports
+from rustpbx.media.plane.outlet import Outlet
+from rustpbx.media.plane.port import Parcel
 from rustpbx.media.plane.stages import FRAME, HEADER, Bytes, Flags, Slots
 from rustpbx.media.plane.stream import Stream
 from rustpbx.media.rtp import RtpPacket, build_rtp
@@ -43,12 +44,12 @@ class Egress:
     def __init__(
         self,
         bank: Bank,
-        ports: Ports,
+        outlet: Outlet,
         counters: Counter[str],
         guard: Callable[[Callable[[Slots], None], Slots], None],
     ) -> None:
         self._bank = bank
-        self._ports = ports
+        self._outlet = outlet
         self._counters = counters
         self._guard = guard
         self._legs: dict[int, Leg] = {}
@@ -228,7 +229,7 @@ class Egress:
         self.frames_due += 1
         if sealed is None:
             self._counters["srtp_not_sealed"] += 1
-        elif not self._ports.send(leg.rtp, sealed, leg.destination):
+        elif not self._outlet.send(leg.rtp, sealed, leg.destination):
             self._counters["sends_refused"] += 1
         else:
             self.frames_sent += 1
@@ -314,7 +315,7 @@ class Egress:
             ssrc=bank.ssrc_out[slots],
         )
         unsealed = seal_all(plan.jobs)
-        refused = self._send_sealed(plan, unsealed) if unsealed else self._ports.send_all(plan.parcels)
+        refused = self._send_sealed(plan, unsealed) if unsealed else self._outlet.send_all(plan.parcels)
         frames = bank.frames[slots]
         self.frames_due += int(frames.sum())
         bank.phase[slots] = 0
@@ -336,7 +337,7 @@ class Egress:
         self._counters["srtp_not_sealed"] += len(refused)
         unsealed = {plan.sealed[job] for job in refused}
         left = [at for at in range(len(plan.parcels)) if at not in unsealed]
-        unsent = self._ports.send_all([plan.parcels[at] for at in left])
+        unsent = self._outlet.send_all([plan.parcels[at] for at in left])
         return sorted([*unsealed, *(left[at] for at in unsent)])
 
     def _tend(self, slots: Slots) -> None:

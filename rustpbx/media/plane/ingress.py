@@ -78,12 +78,13 @@ class Ingress:
 
     def add(self, leg: Leg) -> None:
         """Read this leg's sockets from now on."""
+        self._legs[leg.slot] = leg
         if leg.stream is not None:
             self._streams[leg.slot] = leg
-            return
-        self._rtp[leg.rtp] = self._legs[leg.slot] = leg
-        self._rtcp[leg.rtcp] = leg
-        self._early[leg.rtp] = Early()
+        elif leg.bound is not None:
+            self._rtp[leg.rtp] = leg
+            self._rtcp[leg.rtcp] = leg
+            self._early[leg.rtp] = Early()
 
     def remove(self, leg: Leg) -> None:
         """Read them no more."""
@@ -122,6 +123,20 @@ class Ingress:
                 self._ports.recycle()
         self._take(taken, now, epoch)
         self._ports.recycle()
+
+    def take(self, leg: Leg, data: bytes, now: float, epoch: float) -> None:
+        """Judge a packet that came to a leg by another way, from where only its peer can send."""
+        if leg.failed or leg.format is None or leg.latch is None or len(data) >= PACKET:
+            leg.drop("rtp_early" if leg.format is None else "rtp_malformed")
+            return
+        desk, source = len(self._views) - 1, leg.latch.signalled
+        self._views[desk][: len(data)] = data
+        leg.believed = source
+        datagram, size = (leg.rtp, desk, len(data), source), len(data)
+        if leg.opener is not None:
+            size = self._open(leg, datagram, now, epoch)
+        if size:
+            self._guarded(leg, self._views[desk][:size], now, epoch)
 
     def _sort(self, datagrams: list[Datagram], taken: list[Taken], now: float, epoch: float) -> None:
         """Tell packets of a leg's believed peer, which are `taken`, from others."""

@@ -13,6 +13,7 @@ from rustpbx.media.codec.registry import make_coder
 from rustpbx.media.dtmf import DigitReceiver
 from rustpbx.media.events import Codec, Direction, Fact, LegStats, MediaFormat, SrtpKeys
 from rustpbx.media.plane.bank import Bank
+from rustpbx.media.plane.binding import Bound
 from rustpbx.media.plane.coded import Coded
 from rustpbx.media.plane.keypad import Keypad
 from rustpbx.media.plane.latch import Latch
@@ -49,18 +50,18 @@ class Newcomer:
 
 @attrs.define(eq=False)
 class Leg:
-    """A call's media leg in slot `slot` of the bank. Handles are those of `Ports`."""
+    """A call's media leg in slot `slot` of the bank. `rtp` and `rtcp` are the handles that packets leave by."""
 
     name: str
     slot: int
-    port: int
-    rtp: int
-    rtcp: int
     ssrc: int
     facts: trio.MemorySendChannel[Fact]
     bank: Bank
     counters: Counter[str]
     reporter: Reporter
+    rtp: int = -1
+    rtcp: int = -1
+    bound: Bound | None = None  # its ports, if it has any of its own
     format: MediaFormat | None = None
     latch: Latch | None = None
     believed: Address | None = None  # the latch's address, where the drain loop finds it fastest
@@ -83,6 +84,11 @@ class Leg:
     strays: int = 0  # packets in a row outside the jitter ring
     heard_before: tuple[int, int] = (0, 0)  # received and expected of earlier SSRCs
     _contexts: tuple[Sealer, Opener] | None = None
+
+    @property
+    def port(self) -> int:
+        """Its RTP port; 0 if it has none of its own."""
+        return 0 if self.bound is None else self.bound.port
 
     @property
     def coded(self) -> Coded | None:

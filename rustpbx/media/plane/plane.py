@@ -8,43 +8,39 @@ call, and no call can stop another: what raises for one leg ejects that leg (`Le
 from __future__ import annotations
 
 import contextlib
-import heapq
-import itertools
 import random
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
+from typing import Any
 
 import attrs
 import trio
 
-from rustpbx.core import Address
-from rustpbx.errors import MediaError, OverloadedError
+from rustpbx.errors import MediaError
 from rustpbx.journal import Journal
 from rustpbx.media.codec.registry import make_stream_coder
 from rustpbx.media.events import Fact, LegFailed, LegOpened, LegStats, MediaFormat, VadParams
 from rustpbx.media.plane.bank import Bank
+from rustpbx.media.plane.binding import Bindings
 from rustpbx.media.plane.clock import Lateness, MediaClock
 from rustpbx.media.plane.egress import Egress
 from rustpbx.media.plane.hearing import Hearing
 from rustpbx.media.plane.ingress import Ingress
 from rustpbx.media.plane.leg import Leg, Watch
-from rustpbx.media.plane.pool import PortPool
+from rustpbx.media.plane.outlet import Carrier, Outlet
 from rustpbx.media.plane.port import Ports
-from rustpbx.media.plane.report import Heard, Reporter, Sent
+from rustpbx.media.plane.report import Reporter
+from rustpbx.media.plane.reporting import Reporting
 from rustpbx.media.plane.source import Source
 from rustpbx.media.plane.stages import Slots
 from rustpbx.media.plane.stream import FORMATS, Stream
 from rustpbx.media.plane.tap import Tap
 from rustpbx.media.plane.vigil import Vigil
-from rustpbx.media.rtcp import report_interval
 from rustpbx.media.vad.activity import Activity
 from rustpbx.media.vad.detector import make_detector
 from rustpbx.shell.clock import Clock
 
 log = Journal(__name__)
-
-BIND_TRIES = 32
-"""Ports tried for one leg: others on this machine may hold some of our range."""
 
 
 @attrs.frozen(kw_only=True)
@@ -72,17 +68,16 @@ class Plane:
         self._clock = clock
         self._rng = rng
         self._bank = Bank(config.max_calls)
-        self._pool = PortPool(config.first_port, config.last_port, config.quarantine, rng)
+        self._bindings = Bindings(ports, config.host, config.first_port, config.last_port, config.quarantine, rng)
+        self._outlet = Outlet(ports)
         self._legs: dict[str, Leg] = {}
         self._by_slot: dict[int, Leg] = {}
-        self._former: dict[int, Address] = {}
-        self._egress = Egress(self._bank, ports, self.counters, self._guard)
+        self._egress = Egress(self._bank, self._outlet, self.counters, self._guard)
         self._hearing = Hearing(self._bank, self.counters, self._guard, self._eject)
         self._ingress = Ingress(self._bank, ports, self.counters, eject=self._eject, route=self._egress.route)
         self._vigil = Vigil(config.media_timeout) if config.media_timeout is not None else None
         self._media_clock = MediaClock(self, clock)
-        self._reports: list[tuple[float, int, Leg]] = []
-        self._serial = itertools.count()
+        self._reporting = Reporting(self._bank, self._outlet, self.counters, rng, self._eject)
         # NTP wants finer steps than the clock's milliseconds: one offset, then differences.
         self._epoch = clock.wall(clock.now()) / 1000 - clock.now()
 
@@ -125,7 +120,7 @@ class Plane:
         self._egress.speak()  # first: what is heard takes longer at one time than at another
         self._ingress.drain(due, due + self._epoch)
         self._hearing.hear(due)
-        self._report(due)
+        self._reporting.report(due, due + self._epoch)
         if self._vigil is not None:
             self._vigil.look(self._legs.values(), due)
 
@@ -147,31 +142,29 @@ class Plane:
         """
         slot = self._take(leg)
         try:
-            port, rtp, rtcp = self._bind()
+            bound = self._bindings.bind(self._clock.now())
         except BaseException:
             self._bank.give(slot)
             raise
-        ssrc = self._rng.getrandbits(32)
-        bank = self._bank
-        bank.ssrc_out[slot] = ssrc
-        bank.sequence[slot] = self._rng.getrandbits(15)  # RFC 3711 3.3.1: room before the first wrap
-        bank.rtp_time[slot] = self._rng.getrandbits(32)
-        cname = f"{self._rng.getrandbits(64):016x}"  # RFC 7022: unlinkable, one for the life of the stream
-        opened = Leg(
-            name=leg,
-            slot=slot,
-            port=port,
-            rtp=rtp,
-            rtcp=rtcp,
-            ssrc=ssrc,
-            facts=facts,
-            bank=bank,
-            counters=self.counters,
-            reporter=Reporter(ssrc, cname),
-            former=self._former.pop(port, None),
-        )
-        self._enter(opened)
-        return LegOpened(leg, port, ssrc)
+        opened = self._new_leg(leg, slot, facts, rtp=bound.rtp, rtcp=bound.rtcp, bound=bound, former=bound.former)
+        return LegOpened(leg, bound.port, opened.ssrc)
+
+    def open_carried(self, leg: str, carrier: Carrier, facts: trio.MemorySendChannel[Fact]) -> LegOpened:
+        """Give a leg whose packets come and go by somebody else's path (ICE) a slot; its port is 0.
+
+        `carrier` takes each packet that leaves, on the plane's tick: it must not wait. `arrive` brings those that come.
+        Raises as `open_leg` does.
+        """
+        opened = self._new_leg(leg, self._take(leg), facts, rtp=self._outlet.connect(carrier))
+        return LegOpened(leg, 0, opened.ssrc)
+
+    def arrive(self, leg: str, data: bytes) -> None:
+        """A packet of RTP or RTCP came to a carried leg, from where only its peer can send. Too early ones are dropped.
+
+        Raises `MediaError` if there is no such leg.
+        """
+        now = self._clock.now()
+        self._ingress.take(self._find(leg), data, now, now + self._epoch)
 
     def open_stream(
         self, leg: str, codec: str, sink: Callable[[bytes], None], facts: trio.MemorySendChannel[Fact]
@@ -184,21 +177,7 @@ class Plane:
         coder = make_stream_coder(codec)
         slot = self._take(leg)
         stream = Stream(FORMATS[codec], sink)
-        opened = Leg(
-            name=leg,
-            slot=slot,
-            port=0,
-            rtp=-1,
-            rtcp=-1,
-            ssrc=0,
-            facts=facts,
-            bank=self._bank,
-            counters=self.counters,
-            reporter=Reporter(0, ""),
-            stream=stream,
-        )
-        opened.carry(coder)
-        self._enter(opened)
+        self._new_leg(leg, slot, facts, stream=stream).carry(coder)
 
     def feed(self, leg: str, data: bytes) -> None:
         """Let a leg without ports hear: any amount of its codec's audio, up to five seconds.
@@ -226,14 +205,14 @@ class Plane:
         self._egress.route(found)
         if first:
             self._ingress.settle(found, now)
-            self._schedule(found, now, first=True)
+            self._reporting.begin(found, now)
 
     def close_leg(self, leg: str) -> LegStats:
         """Say RTCP BYE, stop source and taps, end reported speech, rest the port. An unknown leg has had no packets."""
         found = self._legs.pop(leg, None)
         if found is None:
             return LegStats()
-        self._say(found, bye=True)
+        self._reporting.say(found, self._clock.now() + self._epoch, bye=True)
         stats = found.stats()
         self._end(found)
         del self._by_slot[found.slot]
@@ -241,8 +220,9 @@ class Plane:
         self._egress.remove(found)
         self._hearing.mute(found.slot, False)
         found.failed = True  # whatever still holds the leg does nothing with it
-        if found.stream is None:
-            self._unbind(found)
+        if found.bound is not None:
+            self._bindings.unbind(found.bound, found.believed, self._clock.now())
+        self._outlet.disconnect(found.rtp)
         self._bank.give(found.slot)
         return stats
 
@@ -349,11 +329,22 @@ class Plane:
             raise MediaError(f"media leg {leg!r} is open already")
         return self._bank.take()
 
-    def _enter(self, leg: Leg) -> None:
-        self._legs[leg.name] = self._by_slot[leg.slot] = leg
+    def _new_leg(self, name: str, slot: int, facts: trio.MemorySendChannel[Fact], **fields: Any) -> Leg:
+        """A leg in `slot`, with a stream of its own to be: nothing of it can be guessed from another's."""
+        ssrc, bank = self._rng.getrandbits(32), self._bank
+        bank.ssrc_out[slot] = ssrc
+        bank.sequence[slot] = self._rng.getrandbits(15)  # RFC 3711 3.3.1: room before the first wrap
+        bank.rtp_time[slot] = self._rng.getrandbits(32)
+        cname = f"{self._rng.getrandbits(64):016x}"  # RFC 7022: unlinkable, one for the life of the stream
+        reporter = Reporter(ssrc, cname)
+        leg = Leg(
+            name=name, slot=slot, ssrc=ssrc, facts=facts, bank=bank, counters=self.counters, reporter=reporter, **fields
+        )
+        self._legs[name] = self._by_slot[slot] = leg
         self._ingress.add(leg)
         self._egress.add(leg)
         self._media_clock.wake()
+        return leg
 
     def leg(self, name: str) -> Leg | None:
         """An open leg, to look at."""
@@ -364,30 +355,6 @@ class Plane:
             return self._legs[leg]
         except KeyError:
             raise MediaError(f"there is no media leg {leg!r}") from None
-
-    def _bind(self) -> tuple[int, int, int]:
-        """A port and the handles of RTP and RTCP. Ports that somebody else holds rest like used ones."""
-        now = self._clock.now()
-        for _ in range(BIND_TRIES):
-            port = self._pool.take(now)
-            try:
-                rtp = self._ports.open(self.config.host, port)
-            except OSError:
-                self._pool.rest(port, now)
-                continue
-            try:
-                return port, rtp, self._ports.open(self.config.host, port + 1)
-            except OSError:
-                self._ports.close(rtp)
-                self._pool.rest(port, now)
-        raise OverloadedError(f"{BIND_TRIES} ports of the RTP range are held by others")
-
-    def _unbind(self, leg: Leg) -> None:
-        self._ports.close(leg.rtp)
-        self._ports.close(leg.rtcp)
-        self._pool.rest(leg.port, self._clock.now())
-        if leg.believed is not None:
-            self._former[leg.port] = leg.believed
 
     def _unwatch(self, leg: Leg) -> None:
         if leg.watch is not None:
@@ -437,43 +404,3 @@ class Plane:
             log.exception("media leg could not be ended cleanly", call=leg.name)
             self._bank.silence(leg.slot)
         leg.tell(LegFailed(leg.name, f"{type(error).__name__}: {error}"))
-
-    # -- RTCP
-
-    def _schedule(self, leg: Leg, now: float, *, first: bool = False) -> None:
-        heapq.heappush(self._reports, (now + report_interval(self._rng, first=first), next(self._serial), leg))
-
-    def _report(self, now: float) -> None:
-        while self._reports and self._reports[0][0] <= now:
-            leg = heapq.heappop(self._reports)[2]
-            if leg.failed:
-                continue
-            try:
-                self._say(leg)
-            except Exception as error:  # noqa: BLE001 - whatever it is, it is this leg's alone
-                self._eject(leg, error)
-            self._schedule(leg, now)
-
-    def _say(self, leg: Leg, *, bye: bool = False) -> None:
-        """Send a report, if the leg has a peer who takes them."""
-        destination = leg.rtcp_destination
-        if destination is None or leg.format is None:
-            return
-        bank, slot, epoch = self._bank, leg.slot, self._clock.now() + self._epoch
-        sent = Sent(packets=int(bank.sent[slot]), octets=int(bank.octets[slot]), rtp_time=int(bank.rtp_time[slot]))
-        heard = None
-        if bank.ssrc_known[slot]:
-            last = int(bank.last_sequence[slot])
-            heard = Heard(
-                ssrc=int(bank.ssrc_in[slot]),
-                received=int(bank.received[slot]),
-                expected=last - int(bank.base_sequence[slot]) + 1,
-                highest=last,
-                jitter=int(bank.jitter[slot]),
-            )
-        build = leg.reporter.bye if bye else leg.reporter.report
-        handle = leg.rtp if leg.format.rtcp_mux else leg.rtcp
-        plain = build(sent, heard, epoch)
-        report = plain if leg.sealer is None else leg.sealer.seal_report(plain)
-        if report is None or not self._ports.send(handle, report, destination):
-            self.counters["sends_refused"] += 1
