@@ -49,9 +49,13 @@ def run_virtual(
 
 
 def run_real(async_fn: Callable[..., Awaitable[T]], *args: object, seed: int = 0, limit: float = 3600.0) -> T:
-    """Run `async_fn(*args)` on the real clock: for programs with real sockets. Raises `StuckError` as `run_virtual`."""
+    """Run `async_fn(*args)` at the pace of the real clock: for programs with real sockets.
+
+    Trio's clock is a `MockClock` that goes as fast: `trio.lowlevel.current_clock().jump(seconds)` spares a program with
+    long timers the waiting. Raises `StuckError` as `run_virtual`.
+    """
     caps = _Caps(limit, limit, tuple)
-    return trio.run(caps.run, async_fn, args, seed, instruments=[caps])
+    return trio.run(caps.run, async_fn, args, seed, clock=MockClock(rate=1.0), instruments=[caps])
 
 
 @contextmanager

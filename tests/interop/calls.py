@@ -15,7 +15,7 @@ from rustpbx.testing.speech import tone
 from tests.kit.agent import Agent
 from tests.kit.baresip import Baresip
 from tests.kit.real import LOOPBACK, RealHouse, open_real_house
-from tests.kit.sipp import playing
+from tests.kit.sipp import expect, playing, respond
 from tests.kit.watched import Passed
 
 SPEECH = {"asr": {"provider": "scripted"}, "tts": {"provider": "scripted"}, "vad": {"type": "webrtc"}}
@@ -77,6 +77,17 @@ async def sipp_answers(
             await agent.send("invite", option={"callee": f"sip:sipp@{LOOPBACK}:{port}", **SPEECH})
             yield house, agent
         assert await house.owned() == NOTHING
+
+
+SIGNAL = (expect("INFO"), respond("200 OK"))
+"""Steps of sipp in which it waits for `signal`."""
+
+
+async def signal(house: RealHouse, agent: Agent) -> None:
+    """Let sipp go on: it gets a key in an INFO, as its SDP has no telephone-event."""
+    count = house.sip.flow.count("in 200 INFO") + 1
+    await agent.send("dtmf", digits="1")
+    await house.sip.until("in 200 INFO", count)
 
 
 async def echoed(agent: Agent) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 import socket
 from collections.abc import AsyncIterator
@@ -11,7 +12,7 @@ from typing import Any
 
 import attrs
 import trio
-from trio.testing import wait_all_tasks_blocked
+from trio.testing import MockClock, wait_all_tasks_blocked
 
 from rustpbx.app import Outside, Server, open_server
 from rustpbx.media.plane.port import real_ports
@@ -32,6 +33,19 @@ def free_port(kind: socket.SocketKind) -> int:
     with socket.socket(socket.AF_INET, kind) as probe:
         probe.bind((LOOPBACK, 0))
         return int(probe.getsockname()[1])
+
+
+async def skip(seconds: float) -> None:
+    """Let so much time have passed for all in this process; for the others no time has.
+
+    It passes in steps, so that a WebSocket within this process is not taken for dead.
+    """
+    clock = trio.lowlevel.current_clock()
+    assert isinstance(clock, MockClock)
+    steps = math.ceil(seconds / 5)
+    for _ in range(steps):
+        clock.jump(seconds / steps)
+        await wait_all_tasks_blocked()
 
 
 @attrs.frozen

@@ -115,7 +115,8 @@ class Party:
     ) -> str:
         trying = '\n<recv response="100" optional="true"/>' if method == "INVITE" else ""
         via = f"Via: SIP/2.0/[transport] [local_ip]:[local_port];branch=z9hG4bK-[pid]-{branch}"
-        who = [f"From: {self.ours}", f"To: {self.theirs}", "Call-ID: [call_id]", f"CSeq: {cseq} {method}"]
+        theirs = self.theirs.removesuffix("[peer_tag_param]") if uri == TARGET and method != "ACK" else self.theirs
+        who = [f"From: {self.ours}", f"To: {theirs}", "Call-ID: [call_id]", f"CSeq: {cseq} {method}"]
         start = f"{method} {uri} SIP/2.0"
         return _send(start, via, *who, CONTACT, "Max-Forwards: 70", *fields, body=body, kind=kind) + trying
 
