@@ -92,10 +92,11 @@ async def signal(house: RealHouse, agent: Agent) -> None:
 
 async def echoed(agent: Agent) -> None:
     """Say something, and hear it come back from a sipp that echoes."""
-    speaking, ended = (agent.names.count(name) + 1 for name in ("speaking", "trackEnd"))
+    signs = ("speaking", "silence", "trackEnd")
+    counts = [agent.names.count(sign) + 1 for sign in signs]
     await agent.send("tts", text=VOICE, base64=True, endOfStream=True)
-    await agent.until("speaking", speaking)
-    await agent.until("trackEnd", ended)
+    for sign, count in zip(signs, counts, strict=True):
+        await agent.until(sign, count)
 
 
 def audio_port(house: RealHouse, summary: str, count: int = 1) -> int:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.interop.calls import SPEECH, audio_port, destinations, echoed, over, sipp_answers, sipp_calls
-from tests.kit.sipp import CALLEE, CALLER, INVITED, Callee, audio, expect, respond
+from tests.kit.sipp import CALLEE, CALLER, INVITED, audio, callee, expect, respond
 
 pytestmark = [pytest.mark.interop("sipp"), pytest.mark.real_time]
 
@@ -183,7 +183,7 @@ async def test_a_callee_with_several_announcements(tmp_path: Path) -> None:
 @pytest.mark.rfc("3261", "13.2.2.4")
 async def test_a_fork_that_answers_too_late(tmp_path: Path) -> None:
     """Two phones ring and both answer: the first has the call, the second is acknowledged and hung up."""
-    other = Callee(tag="[pid]other")
+    other = callee("other")
     steps = [
         expect("INVITE", INVITED),
         CALLEE.answers("180 Ringing"),

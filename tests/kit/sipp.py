@@ -19,8 +19,13 @@ import trio
 
 from tests.kit.real import LOOPBACK, free_port
 
+SDP = "application/sdp"
+CONTACT = "Contact: <sip:sipp@[local_ip]:[local_port];transport=[transport]>"
+TARGET = "sip:800@[remote_ip]:[remote_port]"
+TAGGED = "[peer_tag_param]"
+
 INVITED = {"Via": "via", "From": "caller", "To": "callee", "CSeq": "cseq"}
-"""What a callee keeps of an INVITE: its responses may come after other requests."""
+"""What to keep of an INVITE that is answered after other messages."""
 
 
 async def sipp(folder: Path, scenario: str, *options: str) -> None:
@@ -45,7 +50,7 @@ def audio(*attributes: str, port: str = "[media_port]", formats: str = "0", vers
     return "\n".join(lines)
 
 
-def expect(what: str | int, keep: Mapping[str, str] | None = None, **matching: str) -> str:
+def expect(what: str | int, keep: Mapping[str, str] | None = None, /, **matching: str) -> str:
     """Wait for a request, or a response with that status.
 
     `keep` names variables for header fields of it. What is `matching` are patterns that header fields must fit, an
@@ -64,7 +69,7 @@ def _look(field: str, pattern: str, variable: str) -> str:
     return f'<ereg regexp="{pattern}" search_in="hdr" header="{field}:" check_it="true" assign_to="{variable}"/>'
 
 
-def respond(status: str, *fields: str, body: str = "", kind: str = "application/sdp") -> str:
+def respond(status: str, *fields: str, body: str = "", kind: str = SDP) -> str:
     """Answer the request that has just come: `respond("200 OK")`. To an INVITE within a dialog as well."""
     known = ["[last_Via:]", "[last_From:]", "[last_To:]", "[last_Call-ID:]", "[last_CSeq:]"]
     return _send(f"SIP/2.0 {status}", *known, CONTACT, *fields, body=body, kind=kind)
@@ -75,20 +80,13 @@ def pause(milliseconds: int) -> str:
     return f'<pause milliseconds="{milliseconds}"/>'
 
 
-CONTACT = "Contact: <sip:sipp@[local_ip]:[local_port];transport=[transport]>"
-TARGET = "sip:800@[remote_ip]:[remote_port]"
-
-
 @attrs.frozen
 class Party:
-    """Who sipp is in a call: what its requests have in From and in To."""
+    """Who sipp is in a call: what its requests have in From and in To. A callee adds its tag to the To of an INVITE."""
 
     ours: str
     theirs: str
-
-    def request(self, method: str, *fields: str, body: str = "", kind: str = "application/sdp", cseq: int = 1) -> str:
-        """Send a request within the dialog; an ACK has the CSeq of its INVITE."""
-        return self._request(method, "[next_url]", *fields, body=body, kind=kind, cseq=cseq, branch=f"{method}{cseq}")
+    tag: str = ""
 
     def invite(self, *fields: str, body: str = "", cseq: int = 1) -> str:
         """Begin a call."""
@@ -98,50 +96,49 @@ class Party:
         """Take back an `invite`."""
         return self._request("CANCEL", TARGET, cseq=cseq, branch=f"INVITE{cseq}")
 
-    def takes_no(self, status: int, cseq: int = 1, **matching: str) -> tuple[str, str]:
-        """A refusal of an `invite`, and its ACK."""
-        return expect(status, None, **matching), self._request("ACK", TARGET, cseq=cseq, branch=f"INVITE{cseq}")
+    def request(self, method: str, *fields: str, body: str = "", kind: str = SDP, cseq: int = 1) -> str:
+        """Send a request within the dialog; an ACK has the CSeq of its INVITE."""
+        return self._request(method, "[next_url]", *fields, body=body, kind=kind, cseq=cseq, branch=f"{method}{cseq}")
+
+    def takes_no(self, status: int, cseq: int = 1, *, within: bool = False, **matching: str) -> tuple[str, str]:
+        """A refusal of an INVITE, and its ACK; `within` the dialog or not."""
+        target = "[next_url]" if within else TARGET
+        return expect(status, None, **matching), self._request("ACK", target, cseq=cseq, branch=f"INVITE{cseq}")
+
+    def answers(self, status: str, *fields: str, body: str = "", contact: str = CONTACT) -> str:
+        """Answer the INVITE of which `INVITED` was kept, whatever has come since."""
+        who = ["From: [$caller]", f"To: [$callee]{self.tag}", "Call-ID: [call_id]", "CSeq: [$cseq]"]
+        return _send(f"SIP/2.0 {status}", "Via: [$via]", *who, contact, *fields, body=body)
 
     def hangs_up(self, cseq: int = 2) -> tuple[str, str]:
         """Its BYE, and the 200."""
-        return self.request("BYE", cseq=cseq), expect(200)
+        return self.request("BYE", cseq=cseq), expect(200, None, CSeq="BYE")
 
     def is_hung_up(self) -> tuple[str, str]:
         """Our BYE, and its 200."""
         return expect("BYE"), respond("200 OK")
 
     def _request(
-        self, method: str, uri: str, *fields: str, cseq: int, branch: str, body: str = "", kind: str = "application/sdp"
+        self, method: str, uri: str, *fields: str, cseq: int, branch: str, body: str = "", kind: str = SDP
     ) -> str:
         trying = '\n<recv response="100" optional="true"/>' if method == "INVITE" else ""
+        theirs = self.theirs.removesuffix(TAGGED) if uri == TARGET and method != "ACK" else self.theirs
         via = f"Via: SIP/2.0/[transport] [local_ip]:[local_port];branch=z9hG4bK-[pid]-{branch}"
-        theirs = self.theirs.removesuffix("[peer_tag_param]") if uri == TARGET and method != "ACK" else self.theirs
         who = [f"From: {self.ours}", f"To: {theirs}", "Call-ID: [call_id]", f"CSeq: {cseq} {method}"]
         start = f"{method} {uri} SIP/2.0"
         return _send(start, via, *who, CONTACT, "Max-Forwards: 70", *fields, body=body, kind=kind) + trying
 
 
-CALLER = Party("<sip:sipp@[local_ip]:[local_port]>;tag=[pid]caller", f"<{TARGET}>[peer_tag_param]")
+def callee(tag: str) -> Party:
+    """Sipp as one of the phones that a call comes to."""
+    return Party(f"[$callee];tag=[pid]{tag}", "[$caller]", f";tag=[pid]{tag}")
 
 
-@attrs.frozen
-class Callee(Party):
-    """sipp as it is called. A fork of the call is another `tag`."""
-
-    ours: str = "[$callee];tag=[pid]callee"
-    theirs: str = "[$caller]"
-    tag: str = "[pid]callee"
-
-    def answers(self, status: str, *fields: str, body: str = "") -> str:
-        """Answer the call's INVITE, whatever has come since."""
-        known = ["Via: [$via]", "From: [$caller]", f"To: [$callee];tag={self.tag}", "Call-ID: [call_id]"]
-        return _send(f"SIP/2.0 {status}", *known, "CSeq: [$cseq]", CONTACT, *fields, body=body)
+CALLER = Party("<sip:sipp@[local_ip]:[local_port]>;tag=[pid]caller", f"<{TARGET}>{TAGGED}")
+CALLEE = callee("callee")
 
 
-CALLEE = Callee()
-
-
-def _send(*lines: str, body: str, kind: str = "application/sdp") -> str:
+def _send(*lines: str, body: str, kind: str = SDP) -> str:
     head = [*lines, *([f"Content-Type: {kind}"] if body else []), "Content-Length: [len]"]
     return "<send><![CDATA[\n{}\n\n{}]]></send>".format("\n".join(head), body)
 
