@@ -10,6 +10,7 @@ from rustpbx.media.events import Codec, Direction, SrtpKey, SrtpSuite
 from rustpbx.media.rtcp import Bye, ReceiverReport, ReportBlock, RtcpPacket, SenderReport, SourceDescription
 from rustpbx.media.rtp import Extension, RtpPacket
 from rustpbx.media.sdp.crypto import Crypto, Security, SrtpMode
+from rustpbx.media.sdp.fingerprint import Fingerprint, Setup
 from rustpbx.media.sdp.model import (
     Attribute,
     Connection,
@@ -49,12 +50,17 @@ CRYPTOS = st.builds(
     st.none() | st.tuples(st.integers(0, 2**64), st.integers(0, 128)),
     st.lists(st.sampled_from(["WSH=64", "KDR=3", "UNENCRYPTED_SRTP", "-X=1", "NEW"]), max_size=2).map(tuple),
 )
+FINGERPRINTS = st.builds(
+    Fingerprint, st.sampled_from(["sha-256", "sha-1", "whirlpool"]), st.binary(min_size=1, max_size=64)
+)
 SECTION = {
     "connection": st.none() | CONNECTIONS,
     "direction": st.none() | DIRECTIONS,
     "ptime": st.none() | st.integers(1, 200),
     "maxptime": st.none() | st.integers(1, 200),
     "rtcp_mux": st.booleans(),
+    "fingerprints": st.lists(FINGERPRINTS, max_size=2).map(tuple),
+    "setup": st.none() | st.sampled_from(Setup),
     "attributes": st.lists(ATTRIBUTES, max_size=4).map(tuple),
 }
 

@@ -63,6 +63,10 @@ def _attributes(section: Section) -> Iterator[Line]:
         yield Line("a", f"maxptime:{section.maxptime}")
     if section.direction is not None:
         yield Line("a", section.direction.value)
+    for fingerprint in section.fingerprints:
+        yield Line("a", f"fingerprint:{fingerprint}")
+    if section.setup is not None:
+        yield Line("a", f"setup:{section.setup.value}")
     for attribute in section.attributes:
         value = f":{attribute.value}" if attribute.value is not None else ""
         yield Line("a", f"{attribute.name}{value}")

@@ -11,6 +11,7 @@ import attrs
 from rustpbx.errors import RemoteError
 from rustpbx.media.events import Direction
 from rustpbx.media.sdp.crypto import Crypto
+from rustpbx.media.sdp.fingerprint import Fingerprint, Setup
 
 
 class SdpError(RemoteError):
@@ -121,6 +122,8 @@ class Section:
     ptime: int | None = None
     maxptime: int | None = None
     rtcp_mux: bool = False
+    fingerprints: tuple[Fingerprint, ...] = ()
+    setup: Setup | None = None
     attributes: tuple[Attribute, ...] = ()
 
     def attribute(self, name: str) -> Attribute | None:
@@ -164,6 +167,14 @@ class SessionDescription(Section):
     def connection_of(self, media: MediaDescription) -> Connection | None:
         """The connection that holds for one of its media: its own, else the session's (5.7)."""
         return media.connection or self.connection
+
+    def fingerprints_of(self, media: MediaDescription) -> tuple[Fingerprint, ...]:
+        """The certificates that hold for one of its media: its own, else the session's (RFC 8122 5)."""
+        return media.fingerprints or self.fingerprints
+
+    def setup_of(self, media: MediaDescription) -> Setup | None:
+        """Who begins DTLS for one of its media (RFC 5763 5)."""
+        return media.setup or self.setup
 
     def direction_of(self, media: MediaDescription) -> Direction:
         """The direction that holds for one of its media; sendrecv where nobody says (6.7)."""

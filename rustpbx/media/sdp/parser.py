@@ -15,6 +15,7 @@ import attrs
 
 from rustpbx.media.events import Direction
 from rustpbx.media.sdp.crypto import parse_crypto
+from rustpbx.media.sdp.fingerprint import parse_fingerprint, parse_setup
 from rustpbx.media.sdp.model import (
     Attribute,
     Connection,
@@ -133,6 +134,10 @@ def _add(fields: dict[str, Any], text: str, *, in_media: bool) -> None:
         fields["direction"] = _DIRECTIONS[name]
     elif name == "rtcp-mux" and not colon and "rtcp_mux" not in fields:
         fields["rtcp_mux"] = True
+    elif name == "setup" and name not in fields and (setup := parse_setup(value)):
+        fields[name] = setup
+    elif name == "fingerprint" and (fingerprint := parse_fingerprint(value)):
+        fields.setdefault("fingerprints", []).append(fingerprint)
     elif name in ("ptime", "maxptime") and name not in fields and (found := _small(value)):
         fields[name] = found
     elif in_media and name == "rtcp" and name not in fields and (port := _rtcp(value)):
