@@ -9,8 +9,10 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+from rustpbx.config import parse_config
 from rustpbx.media.events import Direction
 from rustpbx.media.sdp.parser import parse_sdp
+from rustpbx.settings import Config
 from rustpbx.testing.speech import tone
 from tests.kit.agent import Agent
 from tests.kit.baresip import Baresip
@@ -30,6 +32,14 @@ TAIL = " and tomorrow"
 
 VOICE = base64.b64encode(tone(0.6, rate=16000).tobytes()).decode()
 """What an agent can say with `base64`: a sound that is heard as speech when sipp sends it back."""
+
+DOCUMENT = Path(__file__).parents[2] / "docs" / "sip.md"
+
+
+def documented(title: str) -> Config:
+    """The configuration under this title of the documents."""
+    text = DOCUMENT.read_text(encoding="utf-8").partition(f"## {title}\n")[2]
+    return parse_config(text.partition("```toml\n")[2].partition("```")[0])
 
 
 @asynccontextmanager

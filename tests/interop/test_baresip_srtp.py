@@ -9,11 +9,10 @@ from typing import Any
 
 import pytest
 
-from rustpbx.config import parse_config
 from rustpbx.media.sdp import SessionDescription, parse_sdp
 from rustpbx.sip.hop import Transport
 from rustpbx.testing.voice import heard_text, spoken
-from tests.interop.calls import ANSWER, IMPATIENT, NOTHING, QUESTION, SPEECH, TAIL, held, over
+from tests.interop.calls import ANSWER, IMPATIENT, NOTHING, QUESTION, SPEECH, TAIL, documented, held, over
 from tests.interop.test_transports import both_certificates
 from tests.kit.agent import Agent
 from tests.kit.baresip import Baresip, open_baresip
@@ -142,8 +141,7 @@ async def test_no_call_where_one_insists_and_the_other_cannot(
 
 async def test_the_trunk_of_the_documentation(tmp_path: Path) -> None:
     """The keys that docs/sip.md tells to set, but for port, address and files: a call out and a call in."""
-    text = (Path(__file__).parents[2] / "docs" / "sip.md").read_text().partition("## A trunk by TLS with SRTP")[2]
-    told = parse_config(text.partition("```toml\n")[2].partition("```")[0]).ua
+    told = documented("A trunk by TLS with SRTP").ua
     assert told is not None
     assert told.tls_port is not None
     ua = {"srtp": told.srtp, "srtp_suites": told.srtp_suites}

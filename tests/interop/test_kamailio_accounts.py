@@ -2,38 +2,32 @@
 
 from __future__ import annotations
 
-import re
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import attrs
 import pytest
 
-from rustpbx.config import parse_config
 from rustpbx.core import Address
 from rustpbx.settings import RegisterUser
 from rustpbx.sip.message import Request
 from rustpbx.testing.voice import heard_text, spoken
-from tests.interop.calls import ANSWER, NOTHING, QUESTION, SPEECH, TAIL, called, over
+from tests.interop.calls import ANSWER, NOTHING, QUESTION, SPEECH, TAIL, called, documented, over
 from tests.kit.baresip import Baresip, open_baresip
 from tests.kit.exchange import DOMAIN, open_exchange
 from tests.kit.real import LOOPBACK, RealHouse, free_port, open_real_house
 
 pytestmark = [pytest.mark.interop("baresip", "kamailio"), pytest.mark.real_time]
 
-DOCUMENT = Path(__file__).parents[2] / "docs" / "sip.md"
-
 
 def documented_account() -> RegisterUser:
     """The account of "A PBX account" in the documents."""
-    text = DOCUMENT.read_text(encoding="utf-8")
-    found = re.search(r"## A PBX account\n.*?```toml\n(.*?)```", text, re.DOTALL)
-    assert found is not None
-    config = parse_config(found[1])
-    assert config.ua is not None
-    (account,) = config.ua.register_users
+    ua = documented("A PBX account").ua
+    assert ua is not None
+    (account,) = ua.register_users
     return account
 
 
@@ -61,7 +55,7 @@ async def open_line(tmp_path: Path, transport: str = "udp", algorithm: str = "MD
     async with open_baresip(tmp_path, says=spoken(QUESTION)) as phone:
         users, routes = {account.username: account.credential.password}, {"200": phone.uri}
         async with open_exchange(tmp_path, exchange[1], users, routes, algorithm=algorithm) as kamailio:
-            ports = {"tcp_port": 0} if transport == "tcp" else {}
+            ports: dict[str, Any] = {"tcp_port": 0} if transport == "tcp" else {}
             async with open_real_house(tmp_path, register_users=(account,), **ports) as house:
                 await house.sip.until("in 200 REGISTER")
                 await kamailio.until(f"kept 1001@{DOMAIN} for 3600")

@@ -141,7 +141,7 @@ async def test_our_phone_calls_on_real_sockets(tmp_path: Path, transport: Transp
     """What the tests in virtual time prove holds on loopback: the handshakes, the words, the BYE."""
     folder = tmp_path / "tls"
     ua, _ = both_certificates(folder)
-    ports = {"tcp_port": 0, "tls_port": 0, "ws_port": 0, "wss_port": 0}
+    ports: dict[str, Any] = {"tcp_port": 0, "tls_port": 0, "ws_port": 0, "wss_port": 0}
     streams = Streams(ports={Transport.TCP: 0}, tls=make_tls(folder / "phone", LOOPBACK))
     async with (
         open_real_house(tmp_path, **ua, **ports) as house,

@@ -16,7 +16,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 from rustpbx.app import Outside, Server, open_server
 from rustpbx.media.plane.port import real_ports
-from rustpbx.settings import Config, HandlerConfig, UaConfig
+from rustpbx.settings import Config, DialConfig, HandlerConfig, UaConfig
 from rustpbx.shell.clock import TrioClock
 from rustpbx.shell.network import RealNetwork
 from rustpbx.shell.offload import InlineOffload
@@ -104,8 +104,11 @@ class RealHouse:
 
 
 @asynccontextmanager
-async def open_real_house(cache: Path, **ua: Any) -> AsyncIterator[RealHouse]:
-    """A server on free loopback ports, with the scripted speech provider `scripted`; `ua` are fields of `UaConfig`."""
+async def open_real_house(cache: Path, dial: DialConfig | None = None, **ua: Any) -> AsyncIterator[RealHouse]:
+    """A server on free loopback ports, with the scripted speech provider `scripted`.
+
+    `dial` is what agents may dial, `ua` are fields of `UaConfig`.
+    """
     hook = (LOOPBACK, free_port(socket.SOCK_STREAM))
     handler = HandlerConfig(type="webhook", urls=(f"http://{hook[0]}:{hook[1]}/",))
     config = Config(
@@ -114,6 +117,7 @@ async def open_real_house(cache: Path, **ua: Any) -> AsyncIterator[RealHouse]:
         rtp_start_port=20000,
         rtp_end_port=29999,
         max_calls=20,
+        dial=dial or DialConfig(),
         media_cache_path=str(cache),
     )
     clock = TrioClock()
