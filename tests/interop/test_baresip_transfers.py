@@ -18,10 +18,10 @@ pytestmark = [pytest.mark.interop("baresip"), pytest.mark.real_time]
 
 
 @asynccontextmanager
-async def talking(tmp_path: Path, **option: object) -> AsyncIterator[tuple[RealHouse, Baresip, Agent]]:
+async def talking(tmp_path: Path) -> AsyncIterator[tuple[RealHouse, Baresip, Agent]]:
     """A phone that has called, and that an agent talks with; all calls of the server must be over at the end."""
     async with open_real_house(tmp_path) as house, open_baresip(tmp_path, says=spoken(QUESTION)) as phone:
-        async with called(house, phone, **option) as agent:
+        async with called(house, phone) as agent:
             yield house, phone, agent
         assert await house.owned() == NOTHING
 
