@@ -12,10 +12,11 @@ from rustpbx.sip import events as sip
 from rustpbx.sip.message import Request, Response
 from rustpbx.sip.parser import parse_message
 from rustpbx.testing.house import PHONE, SERVER
+from rustpbx.testing.voice import heard_text, spoken
 from tests.kit.agent import Agent
 from tests.kit.house import House, server_config
 from tests.kit.peers_sip import title
-from tests.test_calls import DIAL, answered, over, quiet_house
+from tests.test_calls import DIAL, SCRIPTED, answered, over, quiet_house
 
 TIMEOUT = 5.0
 
@@ -107,3 +108,50 @@ async def test_a_hold_may_be_silent() -> None:
             took, reason, _ = await until_over(agent)
         assert TIMEOUT <= took <= TIMEOUT + 1.0
         assert reason == "inactivityTimeout"
+
+
+@pytest.mark.rfc("3264", "4")
+async def test_the_agents_call_without_an_offer() -> None:
+    """`sip.delayedOffer`: the INVITE has no SDP, the phone's 200 offers, the ACK answers, and both sides are heard."""
+    async with quiet_house() as house, house.agent() as agent:
+        option = {**SCRIPTED, "callee": house.phone.uri, "sip": {"delayedOffer": True}}
+        await agent.send("invite", option=option)
+        call = await house.phone.ring()
+        assert (call.incoming is not None, call.incoming and call.incoming.offer) == (True, b"")
+        call.answer()
+        answer = await agent.until("answer")
+        assert answer["sdp"].startswith("v=0")
+        await call.say(spoken("can you hear me"))
+        await agent.hears("can you hear me")
+        await agent.says("yes I can")
+        assert "yes I can" in heard_text(call.hear())
+        await agent.send("hangup")
+        await agent.ended()
+        bodies = {title(m): bool(m.body) for m in passed(house)}
+        assert (bodies["INVITE"], bodies["200 INVITE"], bodies["ACK"]) == (False, True, True)
+
+
+async def test_the_agents_call_without_an_offer_meets_one_that_does_not_fit() -> None:
+    """An offer of nothing that we speak: acknowledged, hung up, and told as `reject`."""
+    async with quiet_house() as house, house.agent() as agent:
+        await agent.send("invite", option={"callee": house.phone.uri, "sip": {"delayedOffer": True}})
+        call = await house.phone.ring()
+        call.answer(body=b"v=0\r\no=- 1 1 IN IP4 10.0.0.2\r\ns=-\r\nt=0 0\r\nm=video 9 RTP/AVP 31\r\n")
+        await agent.ended()
+        assert agent.names == ["trackStart", "reject", "trackEnd", "hangup"]
+        await call.ended()
+
+
+async def test_a_phones_call_without_an_offer() -> None:
+    """The agent's 200 offers, the ACK answers, and both sides are heard."""
+    async with quiet_house() as house:
+        call = await house.phone.dial(DIAL, delayed_offer=True)
+        async with house.incoming() as (agent, _):
+            await agent.send("accept", option=SCRIPTED)
+            await call.answered()
+            await call.say(spoken("good evening"))
+            await agent.hears("good evening")
+            await agent.says("what can I do")
+            assert "what can I do" in heard_text(call.hear())
+            await agent.send("hangup")
+            await agent.ended()

@@ -101,6 +101,7 @@ class CallCore:
         self._listening = False
         self._wanted_ringtone: str | None = None
         self._answer_headers: Lines = ()
+        self._delayed_answer = b""
         self._ending: Ending = SYSTEM
         self._out: list[Effect] = []
 
@@ -198,7 +199,8 @@ class CallCore:
     def _classify_answer(self, fact: sip.CallAnswered) -> CallTrigger:
         assert self._agreement is not None  # noqa: S101 - an answer needs our offer
         kept = fact.early and self._agreement.format is not None
-        return CallTrigger.ANSWERED if kept or self._fits(fact.body) else CallTrigger.ANSWERED_UNUSABLE
+        fits = self._can_answer(fact.body) if fact.offered else kept or self._fits(fact.body)
+        return CallTrigger.ANSWERED if fits else CallTrigger.ANSWERED_UNUSABLE
 
     def _classify_confirmation(self, fact: sip.CallConfirmed | sip.OfferAnswered) -> CallTrigger | None:
         """The ACK of a 200 with our offer: the first answer must fit, a later one that does not changes nothing."""
@@ -249,6 +251,16 @@ class CallCore:
             return False
         try:
             _ = self._agreement.reaffirm(answer) if refresh else self._agreement.accept(answer)
+        except (MediaError, RemoteError) as problem:
+            self.report.problem = str(problem)
+            return False
+        return True
+
+    def _can_answer(self, offer: bytes) -> bool:
+        """Answer a delayed offer if that is possible."""
+        assert self._agreement is not None  # noqa: S101 - made with our INVITE
+        try:
+            self._delayed_answer, _ = self._agreement.answer(offer)
         except (MediaError, RemoteError) as problem:
             self.report.problem = str(problem)
             return False
@@ -364,7 +376,8 @@ class CallCore:
         self._agreement = self._new_agreement(cause, srtp)
         self._start_session_track(cause, now)
         self._process_audio(now)
-        self._out.append(dialling.invite(self.id, cause.host, self._agreement.offer()))
+        offer = b"" if dialling.delayed_offer else self._agreement.offer()
+        self._out.append(dialling.invite(self.id, cause.host, offer))
 
     # -- actions: a call without SIP --------------------------------------------------------------------------------
 
@@ -382,10 +395,12 @@ class CallCore:
         if cause.body and self._fits(cause.body):
             self._apply_sdp(cause, now)
 
-    def _apply_sdp(self, _: Input, __: float) -> None:
+    def _apply_sdp(self, cause: Input, _: float) -> None:
         assert self._agreement is not None  # noqa: S101
         assert self._agreement.format is not None  # noqa: S101
         self._set_remote(self._agreement.format)
+        if isinstance(cause, sip.CallAnswered) and cause.offered:
+            self._out.append(sip.AcceptOffer(self.id, self._delayed_answer))
 
     def _set_remote(self, agreed: MediaFormat) -> None:
         self.talk.keys.events_agreed = agreed.send_dtmf_pt is not None
@@ -441,7 +456,8 @@ class CallCore:
     def _tell_answer(self, cause: Input, now: float) -> None:
         sdp = ""
         if self._agreement is not None:
-            sdp = self._agreement.theirs if isinstance(cause, sip.CallAnswered) else self._agreement.sdp
+            answered = isinstance(cause, sip.CallAnswered) and not cause.offered
+            sdp = self._agreement.theirs if answered else self._agreement.sdp
         passed = cause.passed if isinstance(cause, sip.CallAnswered) else ()
         self._out.extend(map(effects.Tell, self.report.answer(sdp, now, passed)))
         self._listen()

@@ -35,6 +35,7 @@ class Dialling:
     contact: Uri | None
     headers: Lines
     srtp: SrtpMode | None = None
+    delayed_offer: bool = False
 
     @classmethod
     def of(cls, option: CallOption, own_address: str) -> Dialling:
@@ -60,6 +61,7 @@ class Dialling:
             contact=_contact(sip.contact),
             headers=header_lines("option.sip.headers", sip.headers or {}),
             srtp=_srtp(sip.srtp),
+            delayed_offer=sip.delayed_offer,
         )
 
     def invite(self, leg: str, local_host: str, offer: bytes) -> SendInvite:

@@ -132,7 +132,8 @@ class SipOption:
 
     Empty credentials are no credentials; an empty `realm` answers any realm. `display_name` is what the callee's phone
     may show of the caller, in place of the one in `caller`. `srtp` is `off`, `prefer` or `require`
-    for this call; None is what the account or the server has.
+    for this call; None is what the account or the server has. With `delayed_offer` the INVITE has no SDP, and the
+    callee makes the offer.
     """
 
     username: str | None = None
@@ -142,6 +143,7 @@ class SipOption:
     headers: Mapping[str, str] | None = None
     display_name: str | None = None
     srtp: str | None = None
+    delayed_offer: bool = False
 
 
 @attrs.frozen(kw_only=True)

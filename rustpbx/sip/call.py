@@ -198,7 +198,7 @@ class Call:
                 case AcceptOffer() | RefuseOffer() if self.successor is not None:
                     self.successor.decide(wish, now)
                 case AcceptOffer() | RefuseOffer():
-                    self.offers.wish(wish, now)
+                    self._decide(wish, now)
                 case SendDigit():
                     self._send_digit(wish, now)
                 case SendRefer() | ReportReferral():
@@ -297,6 +297,10 @@ class Call:
         """Take one step and do what its row says."""
         for action in self._machine.step(trigger, now, cause):
             self._actions[action](cause, now)
+
+    def _decide(self, wish: OfferAnswer, now: float) -> None:
+        """Take the session's word on an offer of the peer's."""
+        self.offers.wish(wish, now)
 
     def _own_wish(self, wish: Wish, now: float) -> None:
         """Take a wish that only one side knows."""

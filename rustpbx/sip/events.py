@@ -313,12 +313,15 @@ class CallAnswered:
     """A 2xx to our INVITE; it has been acknowledged. `body` is the SDP answer, b"" if there was none.
 
     With `early` there is none because the last SDP told (`CallProgress`, `OfferReceived`) is this callee's, and holds.
+    With `offered` our INVITE had no SDP and `body` is the callee's offer: the ACK waits for `AcceptOffer`, and a
+    `RefuseOffer` ends the call.
     """
 
     leg: str
     body: bytes
     passed: Lines = ()
     early: bool = False
+    offered: bool = False
 
 
 @attrs.frozen

@@ -134,10 +134,14 @@ class Leg:
             within=within,
         )
 
-    def acknowledge(self, invite: Request, dialog: Dialog, now: float) -> Acknowledgement:
-        """Send the ACK of a 2xx to `invite`, with its credentials (13.2.2.4); kept by the caller for copies."""
+    def acknowledge(self, invite: Request, dialog: Dialog, now: float, body: bytes = b"") -> Acknowledgement:
+        """Send the ACK of a 2xx to `invite`, with its credentials (13.2.2.4); kept by the caller for copies.
+
+        `body` answers an offer in the 2xx.
+        """
         lines = tuple(line for line in invite.lines if line[0] in {"Authorization", "Proxy-Authorization"})
-        ack = dialog.ack(invite.cseq.number, self.layer.new_via(self.local_host), lines=lines)
+        lines = (*lines, SDP) if body else lines
+        ack = dialog.ack(invite.cseq.number, self.layer.new_via(self.local_host), lines=lines, body=body)
         return self.layer.acknowledge(ack, dialog.destination, now, prefer=dialog.peer)
 
     def accept(self, transaction: ServerTransaction, body: bytes, lines: Lines, now: float) -> None:

@@ -15,12 +15,13 @@ from rustpbx.sip.cause import NOT_SELECTED, parse_reasons, q850_reason
 from rustpbx.sip.delivery import Acknowledgement, Delivery
 from rustpbx.sip.dialog import Dialog
 from rustpbx.sip.early import Early
-from rustpbx.sip.events import CallAnswered, CallProgress, CallRefused, SendInvite
+from rustpbx.sip.events import AcceptOffer, CallAnswered, CallProgress, CallRefused, HangUp, SendInvite
 from rustpbx.sip.extensions import RELIABLE, requires
 from rustpbx.sip.hop import Hop, Target, uri_hop
 from rustpbx.sip.layer import TransactionLayer
-from rustpbx.sip.leg import SDP, Leg
+from rustpbx.sip.leg import ALLOW, SDP, Leg
 from rustpbx.sip.message import CSeq, NameAddr, Request, Response
+from rustpbx.sip.offers import OfferAnswer
 from rustpbx.sip.redirect import FOLLOWED, Targets
 from rustpbx.sip.reliable import RAck, rseq_of
 from rustpbx.sip.tables import CALL, CallAction, CallState, CallTrigger, OfferTrigger
@@ -31,8 +32,11 @@ MOST_FORKS = 16
 
 
 def make_invite(wish: SendInvite, leg: Leg) -> Request:
-    """The first INVITE (8.1.1); From gets a fresh tag, To none."""
+    """The first INVITE (8.1.1); From gets a fresh tag, To none. One without a body asks the callee for an offer."""
     layer = leg.layer
+    extensions = layer.config.extensions
+    if not wish.body:  # an offer in a reliable response would have to be answered before anybody has answered
+        extensions = attrs.evolve(extensions, prack="off")
     user_agent = ("User-Agent", layer.config.user_agent)
     return Request(
         method="INVITE",
@@ -46,8 +50,9 @@ def make_invite(wish: SendInvite, leg: Leg) -> Request:
         contacts=(leg.contact,),
         lines=(
             user_agent,
-            *leg.abilities,
-            *layer.config.extensions.required,
+            ALLOW,
+            *extensions.supported,
+            *extensions.required,
             *leg.session.asked(),
             *((SDP,) if wish.body else ()),
             *wish.headers,
@@ -83,6 +88,8 @@ class UacCall(Call):
         self._told: Early | None = None  # the fork whose SDP the session was told last
         self._won: Early | None = None  # the fork whose 2xx it is
         self._acks: dict[str, Acknowledgement] = {}
+        self._delayed = not wish.body  # the offer comes with the 2xx, and the answer goes with its ACK
+        self._unanswered: str | None = None  # the To tag of the 2xx whose offer waits for the session
         self._forks: dict[str, Leg] = {}
 
     @property
@@ -235,12 +242,35 @@ class UacCall(Call):
         self.leg.theirs = cause.response.body or (self._won.sdp if self._won is not None else b"")
         self.leg.session.answered(cause.response)
         self._enter_dialog(dialog)
-        self._acks[cause.response.to.tag or ""] = self.leg.acknowledge(self._invite, dialog, now)
-        self.offers.step(OfferTrigger.ESTABLISHED, None, now)
+        self._unanswered = cause.response.to.tag or ""
+        if not (self._delayed and cause.response.body):
+            self._acknowledge(b"", now)
+
+    def _acknowledge(self, body: bytes, now: float) -> None:
+        """Send the ACK of the 2xx that has won, if it has not been sent."""
+        tag, self._unanswered = self._unanswered, None
+        if tag is not None and self.leg.dialog is not None:
+            self._acks[tag] = self.leg.acknowledge(self._invite, self.leg.dialog, now, body)
+            self.leg.ours = body or self.leg.ours
+            self.offers.step(OfferTrigger.ESTABLISHED, None, now)
+
+    def _decide(self, wish: OfferAnswer, now: float) -> None:
+        """The session's word on a delayed offer. One that it cannot take is acknowledged, and hung up (13.2.2.4)."""
+        if self._unanswered is None:
+            super()._decide(wish, now)
+        elif isinstance(wish, AcceptOffer):
+            self._acknowledge(wish.body, now)
+        else:
+            self.wish(HangUp(self.leg.name), now)
+
+    def _send_bye(self, cause: Cause, now: float) -> None:
+        self._acknowledge(b"", now)
+        super()._send_bye(cause, now)
 
     def _resend_ack(self, cause: Cause, _now: float) -> None:
-        if isinstance(cause, Heard):
-            self._acks[cause.response.to.tag or ""].again()
+        ack = self._acks.get(cause.response.to.tag or "") if isinstance(cause, Heard) else None
+        if ack is not None:
+            ack.again()
 
     def _end_fork(self, cause: Cause, now: float) -> None:
         """Another fork answered as well: acknowledge it and hang it up (13.2.2.4)."""
@@ -305,7 +335,8 @@ class UacCall(Call):
         if isinstance(cause, Heard):
             passed = self._layer.config.pass_headers.of(cause.response)
             body, early = self._answer_of(cause.response)
-            self.leg.emit(CallAnswered(self.leg.name, body, passed, early))
+            offered = self._unanswered is not None
+            self.leg.emit(CallAnswered(self.leg.name, body, passed, early, offered))
 
     def _answer_of(self, response: Response) -> tuple[bytes, bool]:
         """The answer that a 2xx means: its own, or the one that this fork gave before, reliably or without another."""

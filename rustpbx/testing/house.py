@@ -26,6 +26,7 @@ from rustpbx.core import Address
 from rustpbx.settings import Config, HandlerConfig, UaConfig
 from rustpbx.shell.clock import TrioClock
 from rustpbx.shell.offload import InlineOffload
+from rustpbx.sip.extensions import Extensions
 from rustpbx.sip.shell.connections import Streams
 from rustpbx.testing.agent import Agent, connect_agent, open_socket
 from rustpbx.testing.handset import Handset
@@ -86,7 +87,8 @@ class Plan:
     each of `providers`, () for every one. `agent`, `program` and `embedded` are programs under test; without one, the
     test itself is the agent. `signalling_only` leaves the server without media, so that an hour passes in an instant.
     `registrar` is at REGISTRAR, port 5060, before the server is; the accounts of the configuration may register there.
-    `phone_streams` are where the phone can be called by TCP and TLS, and whose certificates it trusts.
+    `phone_streams` are where the phone can be called by TCP and TLS, and whose certificates it trusts;
+    `phone_extensions` are what its SIP does beyond RFC 3261.
     """
 
     config: Config = attrs.field(factory=server_config)
@@ -100,6 +102,7 @@ class Plan:
     signalling_only: bool = False
     registrar: Registrar | None = None
     phone_streams: Streams | None = None
+    phone_extensions: Extensions = attrs.field(factory=Extensions)
 
 
 class House:
@@ -179,7 +182,12 @@ class House:
                 async with (
                     open_server(plan.config, self._outside()) as self.server,
                     open_phone(
-                        self.wire.host(PHONE), PHONE, 5060, seed=plan.seed, streams=plan.phone_streams
+                        self.wire.host(PHONE),
+                        PHONE,
+                        5060,
+                        seed=plan.seed,
+                        streams=plan.phone_streams,
+                        extensions=plan.phone_extensions,
                     ) as self.phone,
                     trio.open_nursery() as staff,
                 ):

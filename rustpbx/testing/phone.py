@@ -33,6 +33,7 @@ from rustpbx.shell.clock import Clock, TrioClock
 from rustpbx.shell.network import Datagrams, Network
 from rustpbx.sip import events as sip
 from rustpbx.sip.endpoint import EndpointConfig
+from rustpbx.sip.extensions import Extensions
 from rustpbx.sip.headers import parse_name_addr
 from rustpbx.sip.message import Lines, NameAddr
 from rustpbx.sip.shell.connections import Streams
@@ -100,6 +101,7 @@ class PhoneCall:
             session_id=random.Random(leg).getrandbits(31),
             security=phone.security(leg),
         )
+        self._ours: SessionDescription | None = None  # our offer, where the other side made none
         self._news = trio.lowlevel.ParkingLot()
 
     def __repr__(self) -> str:
@@ -152,7 +154,7 @@ class PhoneCall:
 
     def ringing(self, status: int = 180, *, early_media: bool = False) -> None:
         """Tell the caller that we ring; with `early_media`, answer the SDP already (audio flows)."""
-        body = self._answer_offer(self._offer()) if early_media else b""
+        body = self._description() if early_media else b""
         self._phone.wish(sip.Ring(self.leg, status, body))
 
     def answer(
@@ -169,7 +171,7 @@ class PhoneCall:
         """
         self._local = attrs.evolve(self._local, codecs=codecs, dtmf=dtmf)
         if body is None:
-            body = self._answer_offer(self._offer())
+            body = self._description()
         self._phone.wish(sip.Answer(self.leg, body, headers))
         self._become(State.TALKING)
 
@@ -248,6 +250,14 @@ class PhoneCall:
             raise RustpbxError(f"{self} is not an incoming call")
         return self.incoming.offer
 
+    def _description(self) -> bytes:
+        """Our answer to the INVITE's offer; an offer of ours if it has none."""
+        theirs = self._offer()
+        if theirs:
+            return self._answer_offer(theirs)
+        self._ours = offer(self._local)
+        return encode_sdp(self._ours)
+
     def _answer_offer(self, theirs: bytes) -> bytes:
         ours, media = answer(parse_sdp(theirs), self._local)
         self.line.agree(media)
@@ -266,6 +276,10 @@ class PhoneCall:
             self.line.agree(accept_answer(ours, parse_sdp(body)))
         if isinstance(fact, sip.CallAnswered):
             self._become(State.TALKING)
+            if fact.offered:
+                self._phone.wish(sip.AcceptOffer(self.leg, self._answer_offer(fact.body)))
+        elif isinstance(fact, sip.CallConfirmed) and fact.body and self._ours is not None:
+            self.line.agree(accept_answer(self._ours, parse_sdp(fact.body)))
         elif isinstance(fact, sip.OfferReceived):
             self._take_offer(fact.body)
         elif isinstance(fact, sip.DigitReceived):
@@ -275,8 +289,12 @@ class PhoneCall:
         self._news.unpark_all()
 
     def _take_offer(self, theirs: bytes) -> None:
-        """Answer a re-INVITE as it asks; refuse what we cannot do (also an INVITE without an offer)."""
+        """Answer a re-INVITE as it asks, with an offer of ours if it has none; refuse what we cannot do."""
         self._local = self._local.next()
+        if not theirs:
+            self._ours = offer(self._local)
+            self._phone.wish(sip.AcceptOffer(self.leg, encode_sdp(self._ours)))
+            return
         try:
             body = self._answer_offer(theirs)
         except (RemoteError, MediaError):
@@ -345,18 +363,24 @@ class Phone:
         direction: Direction = Direction.SENDRECV,
         dtmf: bool = True,
         sends_silence: bool = True,
+        delayed_offer: bool = False,
     ) -> PhoneCall:
-        """Send an INVITE and return at once; `call.answered()` waits. A phone with `sends_silence` sends RTP always."""
+        """Send an INVITE and return at once; `call.answered()` waits. A phone with `sends_silence` sends RTP always.
+
+        With `delayed_offer` the INVITE has no SDP: the other side offers, and our ACK answers.
+        """
         callee = parse_uri(uri)
         leg = f"{self.user}-{len(self.calls)}-{self._rng.getrandbits(32):08x}"
         call = await self._open_call(leg, State.DIALLING, sends_silence=sends_silence)
-        self._offers[leg] = call.our_offer(codecs, direction, dtmf=dtmf)
+        ours = call.our_offer(codecs, direction, dtmf=dtmf)
+        if not delayed_offer:
+            self._offers[leg] = ours
         self.wish(
             sip.SendInvite(
                 leg=leg,
                 caller=NameAddr(parse_uri(caller or self.uri)),
                 callee=callee,
-                body=encode_sdp(self._offers[leg]),
+                body=b"" if delayed_offer else encode_sdp(ours),
                 local_host=self.local_host,
                 credentials=credentials,
                 headers=headers,
@@ -431,17 +455,18 @@ async def open_phone(
     clock: Clock | None = None,
     seed: int = 0,
     streams: Streams | None = None,
+    extensions: Extensions | None = None,
 ) -> AsyncIterator[Phone]:
     """A phone for the length of a block, bound to `host` (an IP literal) and `port` (0: a free one) over UDP.
 
     It dials by the transport that the dialled URI names (`sip:...;transport=tcp`, `tls`, `ws`). `streams` are the ports
-    at which it can be called so, and whose certificates it trusts.
+    at which it can be called so, and whose certificates it trusts; `extensions` are what its SIP does beyond RFC 3261.
 
     Raises OSError if the address is taken. In virtual time the same `seed` gives the same tags, branches and SSRCs; a
     phone opened later on the same address has others, or peers would take its calls for repetitions.
     """
     rng = random.Random(f"{seed} {user} {host}:{port} {trio.current_time()}")
-    config = EndpointConfig(user_agent="rustpbx test phone", port=port)
+    config = EndpointConfig(user_agent="rustpbx test phone", port=port, extensions=extensions or Extensions())
     stack = Stack(config, network, clock or TrioClock(), host, port, None, rng, streams)
     async with trio.open_nursery() as nursery:
         phone = Phone(network, stack, host, user, rng)

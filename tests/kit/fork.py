@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import closing, suppress
 
 import attrs
+import trio
 
 from rustpbx.core import Address
+from rustpbx.errors import RemoteError
 from rustpbx.sip.encoder import encode_message
 from rustpbx.sip.message import REASONS, CSeq, Request, Response, Via
+from rustpbx.sip.parser import parse_message
 from rustpbx.sip.uri import Params
+from rustpbx.testing.wire import Wire
 from tests.kit.peers_sip import Packet
 
 EDGE: Address = ("192.0.2.40", 5060)
@@ -111,3 +116,16 @@ class Fork:
 
     def _to(self, message: Request | Response, destination: Address) -> Packet:
         return Packet(encode_message(message), self.address, destination)
+
+
+async def serve_fork(wire: Wire, fork: Fork, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+    """Let the proxy work on a wire, until cancelled. What it cannot read is lost."""
+    datagrams = await wire.host(fork.address[0]).open_datagrams(*fork.address)
+    task_status.started()
+    with closing(datagrams):
+        while True:
+            data, source = await datagrams.receive()
+            with suppress(RemoteError):
+                parse_message(data)
+                for packet in fork.receive(Packet(data, source, fork.address)):
+                    await datagrams.send(packet.data, packet.destination)

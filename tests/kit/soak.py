@@ -31,16 +31,18 @@ from rustpbx.errors import MediaError
 from rustpbx.media.events import Codec, Direction
 from rustpbx.settings import HandlerConfig, UaConfig
 from rustpbx.sip import events as sip
+from rustpbx.sip.extensions import Extensions
 from rustpbx.testing.agent import OPTION, Agent
 from rustpbx.testing.house import AGENT, PHONE, SERVER, House, Plan, server_config
 from rustpbx.testing.ladder import ladder
-from rustpbx.testing.phone import PhoneCall
+from rustpbx.testing.phone import Phone, PhoneCall
 from rustpbx.testing.registrar import Registrar
 from rustpbx.testing.run import run_virtual
 from rustpbx.testing.speech import ScriptedSpeech, ScriptedSynthesizer, Trouble, dies, refuses, stalls
 from rustpbx.testing.voice import spoken
 from rustpbx.testing.wire import Link
 from tests.kit.doomed import doomed_call
+from tests.kit.fork import EDGE, Fork, serve_fork
 from tests.kit.logbook import kept_log
 from tests.kit.soak_account import PBX, add_account, check_account
 from tests.kit.sweeps import GONE, Side, check_house, check_order, connected, new_agent
@@ -73,6 +75,9 @@ LATE = 33.0
 UNCLAIMED = 51.0
 """Virtual seconds that a forged call may wait for an agent."""
 
+OTHER = "10.0.0.6"
+"""Who is called beside the phone when a call is forked."""
+
 MANGLED = 20
 """Datagrams at most that somebody forges in one call."""
 
@@ -85,6 +90,7 @@ def make_plan(seed: int, rng: random.Random) -> Plan:
         udp_port=5060,
         accept_timeout=rng.choice([50.0, 50.0, 9.0, 1.0]),
         ring_timeout=rng.choice([60.0, 20.0, 2.0]),
+        **attrs.asdict(_extensions(rng)),
         handler=attrs.evolve(handler, timeout=0.9) if rng.random() < 0.05 else handler,
     )
     synthesizer = ScriptedSynthesizer(delay=rng.choice([0.0, 0.0, 0.1, 2.0]), trouble=_trouble(rng))
@@ -94,6 +100,17 @@ def make_plan(seed: int, rng: random.Random) -> Plan:
         link=rng.choice(LINKS),
         speech=ScriptedSpeech(synthesizer=synthesizer, listening=_trouble(rng)),
         signalling_only=rng.random() < 0.85,
+        phone_extensions=_extensions(rng),
+    )
+
+
+def _extensions(rng: random.Random) -> Extensions:
+    """What one side does of PRACK and session timers, and how long its sessions last."""
+    return Extensions(
+        prack=rng.choice(["supported", "supported", "supported", "required", "off"]),
+        session_timers=rng.choice(["on", "on", "accept", "off"]),
+        session_expires=rng.choice([90, 120, 1800]),
+        min_se=rng.choice([90, 90, 110]),
     )
 
 
@@ -134,7 +151,7 @@ class Scene:
                     people.start_soon(self._is_called)
                 await self._phone_acts(await self._phone_dials())
             else:
-                self.staff.start_soon(self._rings)
+                self.staff.start_soon(self._rings, self.house.phone)
                 await self._calls_out()
             await self._phone_is_done()
             if any(call.ending is None for call in self.calls) or self.house.leftovers()["transactions"]:
@@ -147,14 +164,14 @@ class Scene:
         if self.registrar is not None and self.rng.random() < 0.5:
             await trio.sleep(2.0)  # time to register, if that is possible at all
             uri = f"sip:1001@{PBX}:5060"
-        call = await self.house.phone.dial(uri, codecs=codecs)
+        call = await self.house.phone.dial(uri, codecs=codecs, delayed_offer=self.rng.random() < 0.15)
         self.calls.append(call)
         return call
 
-    async def _rings(self) -> None:
-        """The phone takes what comes, in its way."""
+    async def _rings(self, phone: Phone) -> None:
+        """A phone takes what comes, in its way."""
         while True:
-            call = await self.house.phone.ring()
+            call = await phone.ring()
             self.calls.append(call)
             self.staff.start_soon(self._is_rung, call)
 
@@ -198,10 +215,19 @@ class Scene:
         agent = self._new_agent()
         rng = self.rng
         callee = rng.choice([self.house.phone.uri] * 9 + ["sip:x@nobody.test", f"sip:x@{PHONE}:9", "sip:", "tel:1"])
+        if rng.random() < 0.2:
+            callee = await self._is_forked()
         with suppress(*GONE):
             await agent.dials(callee, option=self._option())
             await self._agent_acts(agent, claim=False)
         await self._agent_is_done(agent)
+
+    async def _is_forked(self) -> str:
+        """A proxy that rings two phones at once; what to dial for it."""
+        other = await self.house.new_phone("other", OTHER)
+        self.staff.start_soon(self._rings, other.phone)
+        await self.staff.start(serve_fork, self.house.wire, Fork([(PHONE, 5060), (OTHER, 5060)]))
+        return f"sip:group@{EDGE[0]}:{EDGE[1]}"
 
     def _new_agent(self) -> Agent:
         agent = new_agent(self.house.wire, self.staff, self.house.webhook, self.house.phone)
@@ -234,8 +260,11 @@ class Scene:
         assert not waiting.cancelled_caught, f"the call of an agent does not end: {self.house.calls()}"
 
     def _patience(self) -> float:
-        """Seconds until somebody hangs up. Audio takes real time: there it is short, once a call is answered."""
-        patience = self.rng.choice([0.5, 20.0, 80.0])
+        """Seconds until somebody hangs up: several refreshes of the session, sometimes.
+
+        Audio takes real time: there it is short, once a call is answered.
+        """
+        patience = self.rng.choice([0.5, 20.0, 80.0, 400.0])
         return patience if self.house.plan.signalling_only else patience / 20
 
     async def _pause(self) -> None:
@@ -252,6 +281,8 @@ class Scene:
             option["asr"] = {"provider": "scripted", "startWhenAnswer": True}
         if rng.random() < 0.05:
             option["vad"] = {"type": "unknown"}
+        if rng.random() < 0.15:
+            option["sip"] = {"delayedOffer": True}
         return option
 
     def _command(self, name: str) -> str:

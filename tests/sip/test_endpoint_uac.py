@@ -29,6 +29,7 @@ from rustpbx.sip.events import (
     OfferReceived,
     OfferRefused,
     Refuse,
+    RefuseOffer,
     Ring,
     Send,
     SendDigit,
@@ -568,3 +569,79 @@ def test_refused_by_a_phone_of_ours() -> None:
     assert pair.alice.facts == [CallRefused(LEG, 486, "Busy Here", told)]
     pair.advance(33)
     assert [side.endpoint.counters["transactions_running"] for side in (pair.alice, pair.bob)] == [0, 0]
+
+
+# -- delayed offers ---------------------------------------------------------------------------------------------------
+
+
+def asked_for_an_offer(body: bytes = OFFER) -> tuple[Pair, CallAnswered]:
+    """Alice's INVITE had no SDP, and Bob has answered with an offer."""
+    pair = Pair()
+    pair.wish(pair.alice, attrs.evolve(invite_wish(), body=b""))
+    pair.settle()
+    incoming = pair.bob.facts[0]
+    assert isinstance(incoming, IncomingCall)
+    assert incoming.offer == b""
+    pair.wish(pair.bob, Answer(incoming.leg, body))
+    pair.settle()
+    answered = pair.alice.facts[-1]
+    assert isinstance(answered, CallAnswered)
+    return pair, answered
+
+
+@pytest.mark.rfc("3261", "13.2.2.4")
+def test_the_ack_of_a_delayed_offer_waits_for_the_answer() -> None:
+    """The 2xx is told as an offer, its copies get no ACK; the answer goes with the ACK, and with each copy after it."""
+    pair, answered = asked_for_an_offer()
+    assert (answered.body, answered.offered) == (OFFER, True)
+    assert "> ACK" not in pair.seen
+    pair.advance(0.6)
+    assert "> ACK" not in pair.seen
+    pair.wish(pair.alice, AcceptOffer(LEG, ANSWER))
+    assert pair.drop() == ["ACK"]
+    pair.advance(1.1)
+    assert pair.seen.count("> ACK") == 2
+    assert pair.bob.facts[-1] == CallConfirmed(pair.bob.facts[0].leg, ANSWER)
+
+
+@pytest.mark.rfc("3262", "5")
+def test_an_invite_without_an_offer_wants_no_reliable_responses() -> None:
+    """100rel is not supported by it, since the PRACK would have to answer an offer before anybody has answered."""
+    pair = Pair()
+    pair.wish(pair.alice, attrs.evolve(invite_wish(), body=b""))
+    invite = pair.wire[0].message
+    assert "100rel" not in (invite.header("Supported") or "")
+    assert invite.header("Content-Type") is None
+
+
+@pytest.mark.parametrize("wish", [RefuseOffer(LEG), HangUp(LEG)])
+def test_a_delayed_offer_that_is_not_taken_is_acknowledged_and_hung_up(wish: RefuseOffer | HangUp) -> None:
+    """ACK, then BYE; nothing is left of the call."""
+    pair, _ = asked_for_an_offer()
+    pair.wish(pair.alice, wish)
+    assert [packet.title for packet in pair.wire] == ["ACK", "BYE"]
+    pair.advance(40.0)
+    assert isinstance(pair.bob.facts[-1], ByeReceived)
+    assert pair.alice.endpoint.counters["calls"] == 0
+
+
+def test_a_delayed_offer_without_any_sdp_is_acknowledged_at_once() -> None:
+    """There is nothing to answer: the call is up, and its session has to make something of it."""
+    pair, answered = asked_for_an_offer(b"")
+    assert (answered.body, answered.offered) == (b"", False)
+    assert "> ACK" in pair.seen
+
+
+def test_a_cancelled_delayed_offer_that_was_answered_all_the_same_is_ended() -> None:
+    """CANCEL crosses the 200: ACK and BYE."""
+    pair = Pair()
+    pair.wish(pair.alice, attrs.evolve(invite_wish(), body=b""))
+    pair.settle()
+    pair.wish(pair.bob, Ring(pair.bob.facts[0].leg, 180))
+    pair.settle()
+    pair.wish(pair.alice, HangUp(LEG))
+    pair.wish(pair.bob, Answer(pair.bob.facts[0].leg, OFFER))
+    pair.settle()
+    assert pair.seen.index("> ACK") < pair.seen.index("> BYE")
+    pair.advance(40.0)
+    assert pair.alice.endpoint.counters["calls"] == pair.bob.endpoint.counters["calls"] == 0
