@@ -170,7 +170,7 @@ async def _start(
         key = outside.token_bytes(32)
         stack = make_stack(config, config.ua, outside.network, outside.clock, outside.rng, host, ask, key)
         sip = await parts.start(stack.run)
-    plane = Plane(outside.ports, outside.clock, _plane_config(config, outside), outside.rng)
+    plane = Plane(outside.ports, outside.clock, _plane_config(config, outside), outside.rng, outside.offload)
     services, door = await _services(config, outside, plane, stack, exits)
     ua = config.ua or UaConfig()
     registry = Registry(

@@ -52,6 +52,10 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         missing = [name for name in LOCAL_SPEECH_MODULES if importlib.util.find_spec(name) is None]
         if missing:
             pytest.skip(f"{', '.join(missing)} not installed (pip install 'rustpbx[local]')")
+    for marker in item.iter_markers("package"):
+        missing = [name for name in marker.args if importlib.util.find_spec(name) is None]
+        if missing:
+            pytest.skip(f"{', '.join(missing)} not installed (pip install 'rustpbx[dev]', on x86-64 Linux)")
 
 
 def _refuse_skip(report: pytest.TestReport | pytest.CollectReport) -> None:

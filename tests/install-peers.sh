@@ -8,6 +8,8 @@ missing=""
 for peer in cc:build-essential sipp:sip-tester baresip:baresip-core kamailio:kamailio linphonec:linphone-cli openssl:openssl; do
     command -v "${peer%%:*}" >/dev/null 2>&1 || missing="$missing ${peer##*:}"
 done
+# What the `ten` detector is linked with; the list of libraries is not in everybody's PATH.
+{ PATH="$PATH:/sbin:/usr/sbin" ldconfig -p 2>/dev/null | grep -q 'libc++\.so\.1'; } || missing="$missing libc++1"
 [ -n "$missing" ] || exit 0
 
 if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then

@@ -40,12 +40,21 @@ SHELLS = (
 """Where the world is reached."""
 
 PURE_AMONG_SHELLS = ("control/access.py", "control/wire.py", "control/routes.py")
-READS_FILES = {"config.py": {"pathlib"}, "media/decode.py": {"io"}}
-HANDOVERS = ("media/plane/leg.py", "media/plane/plane.py", "media/plane/source.py", "media/plane/tap.py")
-"""Where the plane hands facts and audio to tasks: with Trio's channels and events, never its clock or sockets."""
+READS_FILES = {
+    "config.py": {"pathlib"},
+    "media/decode.py": {"io"},
+    "media/vad/silero.py": {"pathlib"},
+    "media/vad/ten.py": {"pathlib"},
+}
+HANDOVERS = (
+    *("media/plane/deliberation.py", "media/plane/leg.py", "media/plane/plane.py"),
+    *("media/plane/source.py", "media/plane/tap.py"),
+)
+"""Where the plane hands facts and audio to tasks: with Trio's channels, events, nurseries, no clock and no sockets."""
 
 HANDOVER_NAMES = {
-    *("MemorySendChannel", "MemoryReceiveChannel", "open_memory_channel", "Event", "TaskStatus", "TASK_STATUS_IGNORED"),
+    *("MemorySendChannel", "MemoryReceiveChannel", "open_memory_channel", "Event"),
+    *("open_nursery", "TaskStatus", "TASK_STATUS_IGNORED"),
     *("WouldBlock", "BrokenResourceError", "ClosedResourceError", "BusyResourceError", "EndOfChannel"),
     *("lowlevel", "abc"),
 }

@@ -197,7 +197,18 @@ class MediaSilent:
     seconds: float
 
 
-Fact = SpeechStarted | SpeechEnded | SilenceContinues | DigitPressed | KeyReleased | LegFailed | MediaSilent
+@attrs.frozen
+class WatchFailed:
+    """This VAD engine cannot be had, so the leg is not watched for speech: `problem` says what is missing."""
+
+    leg: str
+    engine: str
+    problem: str
+
+
+Fact = (
+    SpeechStarted | SpeechEnded | SilenceContinues | WatchFailed | DigitPressed | KeyReleased | LegFailed | MediaSilent
+)
 
 
 @attrs.frozen

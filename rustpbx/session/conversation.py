@@ -17,6 +17,7 @@ from rustpbx.session.keying import KeyFact, Keys
 from rustpbx.session.options import CallOption, SynthesisOption, merge_synthesis
 from rustpbx.session.playback import AutoHangUp, Output, PlaybackFact, ServerTrack, Speech, Wanted
 from rustpbx.session.pressing import Presses
+from rustpbx.session.processing import instead
 from rustpbx.session.referring import ReferFact, Transfers
 from rustpbx.session.reporting import Reporter
 from rustpbx.sip import events as sip
@@ -207,6 +208,10 @@ class Conversation:
         self._speech = None
         return [effects.Tell(self._report.silence(fact, now))]
 
+    def _on_watch_failed(self, fact: media.WatchFailed, now: float) -> list[Output]:
+        problem, params = instead(self.option.vad, fact)
+        return [*self._report.error("vad", problem, None, now), effects.WatchSpeech(params)]
+
     def _on_digit(self, fact: media.DigitPressed | sip.DigitReceived, now: float) -> list[Output]:
         if self._report.session_id in self._muted or not self._presses.new(fact, now):
             return []
@@ -246,6 +251,7 @@ class Conversation:
         media.SpeechStarted: _on_speech_started,
         media.SpeechEnded: _on_silence,
         media.SilenceContinues: _on_silence,
+        media.WatchFailed: _on_watch_failed,
         media.KeyReleased: _on_key_fact,
         effects.KeyFailed: _on_key_fact,
         sip.DigitSent: _on_key_fact,

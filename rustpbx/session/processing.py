@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from rustpbx.media.events import VadParams
+import attrs
+
+from rustpbx.media.events import VadParams, WatchFailed
 from rustpbx.session.options import CallOption, VadOption
 
-VAD_ENGINES = ("webrtc",)
-"""The engines of this version; any other is reported and replaced by the first."""
+VAD_ENGINES = ("webrtc", "silero", "ten")
+"""The engines of this version; any other is reported and replaced by the first, and so is one that cannot be had."""
 
 
 def vad_params(option: VadOption) -> VadParams:
@@ -20,6 +22,12 @@ def vad_params(option: VadOption) -> VadParams:
         threshold=option.voice_threshold,
         silence_timeout=option.silence_timeout / 1000 if option.silence_timeout else None,
     )
+
+
+def instead(option: VadOption | None, failed: WatchFailed) -> tuple[str, VadParams]:
+    """What to say of an engine that cannot be had, and what to watch with in its place."""
+    problem = f"vad type {failed.engine} is not available: {failed.problem}; {VAD_ENGINES[0]} is used instead"
+    return problem, attrs.evolve(vad_params(option or VadOption()), engine=VAD_ENGINES[0])
 
 
 def unavailable(option: CallOption) -> Iterator[tuple[str, str]]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import errno
 import random
 from collections import defaultdict, deque
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 
 import numpy as np
 import trio
@@ -19,6 +20,7 @@ from rustpbx.media.plane.plane import Plane, PlaneConfig
 from rustpbx.media.plane.port import ROWS, Datagram, Parcel
 from rustpbx.media.plane.stages import Bytes
 from rustpbx.media.rtp import RtpPacket, build_rtp, is_rtcp, parse_rtp
+from rustpbx.shell.offload import Offload
 
 PHONE: Address = ("192.0.2.7", 4000)
 STRANGER: Address = ("203.0.113.66", 666)
@@ -158,11 +160,12 @@ class Stream:
 class Rig:
     """A plane, its ports and its clock."""
 
-    def __init__(self, seed: int = 1, **config: object) -> None:
+    def __init__(self, seed: int = 1, offload: Offload | None = None, **config: object) -> None:
         fields = {"first_port": 12000, "last_port": 12100, "max_calls": 8, **config}
         self.ports = ListPorts()
         self.clock = StillClock()
-        self.plane = Plane(self.ports, self.clock, PlaneConfig(**fields), random.Random(seed))  # type: ignore[arg-type]
+        settings = PlaneConfig(**fields)  # type: ignore[arg-type]  # a test names its fields right
+        self.plane = Plane(self.ports, self.clock, settings, random.Random(seed), offload)
         self.facts: dict[str, trio.MemoryReceiveChannel[Fact]] = {}
 
     def open(self, leg: str = "a", media: MediaFormat | None = None) -> int:
@@ -177,6 +180,14 @@ class Rig:
         for _ in range(ticks):
             self.clock.time += TICK
             self.plane.tick(self.clock.time)
+
+    @asynccontextmanager
+    async def deliberating(self) -> AsyncIterator[None]:
+        """Have what the neural detectors wait for scored, as `Plane.run` does."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self.plane._hearing.deliberation.run)
+            yield
+            nursery.cancel_scope.cancel()
 
     def told(self, leg: str = "a") -> list[Fact]:
         """The facts so far."""

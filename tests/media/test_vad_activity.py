@@ -146,5 +146,5 @@ def test_the_webrtc_detector_tells_a_buzz_from_silence() -> None:
 
 def test_an_unknown_engine_is_named() -> None:
     """The error says which engine was asked for and which there are."""
-    with pytest.raises(MediaError, match=r"unknown VAD engine 'nop'; there is: webrtc"):
+    with pytest.raises(MediaError, match=r"unknown VAD engine 'nop'; there is: silero, ten, webrtc"):
         make_detector("nop")

@@ -461,7 +461,7 @@ def test_commands_in_the_wrong_state_are_one_error_each() -> None:
 
 def test_processors_fail_one_by_one_after_the_answer() -> None:
     """An unknown VAD does not take ASR down, and the errors come behind `answer`."""
-    option = CallOption(vad=VadOption(type="silero"), asr=TranscriptionOption(), denoise=True)
+    option = CallOption(vad=VadOption(type="nop"), asr=TranscriptionOption(), denoise=True)
     bench = Bench()
     bench.incoming()
     bench.attach()

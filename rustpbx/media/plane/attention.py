@@ -1,17 +1,13 @@
-"""Voice activity of the legs that asked for it: the detectors one by one, what they say all at once.
-
-Nearly every frame changes nothing (silence while it is quiet, voice while somebody speaks). So each leg's `Activity`
-says which frames those are, and only the others reach it.
-"""
+"""Voice activity of the legs whose detector judges each frame: the detectors one by one, what they say all at once."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
 import numpy as np
-import numpy.typing as npt
 
 from rustpbx.media.plane.leg import Leg
+from rustpbx.media.plane.news import News, Times
 from rustpbx.media.plane.stages import FRAME, Samples, Slots
 
 HUSH = 16
@@ -19,35 +15,29 @@ HUSH = 16
 telephone lines that is what is sent while nobody speaks.
 """
 
-NEITHER = 2
-"""In `_steady`: both kinds of frames matter."""
-
-Times = npt.NDArray[np.floating]
-
 
 class Attention:
     """The watched legs among `slots`. `eject(leg, error)` is called for a leg whose detector raised."""
 
-    def __init__(self, slots: int, eject: Callable[[Leg, Exception], None]) -> None:
+    def __init__(self, slots: int, news: News, eject: Callable[[Leg, Exception], None]) -> None:
+        self._news = news
         self._eject = eject
         self._legs: dict[int, Leg] = {}
         self._judges: dict[int, Callable[[bytes | memoryview, int], bool]] = {}
         self._watched = np.zeros(slots, np.bool_)
-        self._steady = np.zeros(slots, np.int8)
-        self._look_at = np.zeros(slots, np.float64)
         self._frames: Samples = np.zeros((slots, FRAME), np.int16)
         self._views = [memoryview(row).cast("B") for row in self._frames]
 
     def watch(self, leg: Leg) -> None:
-        """Begin to watch a leg, or end it if it has no `watch` any more."""
-        self._watched[leg.slot] = leg.watch is not None
-        self._steady[leg.slot] = NEITHER
-        if leg.watch is None:
+        """Begin to watch a leg, or end it if it has no `watch` of this kind any more."""
+        detector = leg.watch.detector if leg.watch is not None else None
+        self._watched[leg.slot] = detector is not None
+        if detector is None:
             self._legs.pop(leg.slot, None)
             self._judges.pop(leg.slot, None)
         else:
             self._legs[leg.slot] = leg
-            self._judges[leg.slot] = leg.watch.detector.voiced
+            self._judges[leg.slot] = detector.voiced
 
     def attend(self, slots: Slots, frames: Samples, heard_at: Times) -> None:
         """Take the frames (n, 160) of these legs, heard at `heard_at` (n,)."""
@@ -60,9 +50,7 @@ class Attention:
         loud = np.flatnonzero(frames.max(axis=1) - frames.min(axis=1).astype(np.int32) > 2 * HUSH)
         if loud.size:
             voiced[loud] = self._judged(slots[loud], frames[loud])
-        news = (voiced != self._steady[slots]) | (heard_at >= self._look_at[slots])
-        for index in np.flatnonzero(news).tolist():
-            self._tell(int(slots[index]), bool(voiced[index]), float(heard_at[index]))
+        self._news.take(slots, voiced, heard_at)
 
     def _judged(self, slots: Slots, frames: Samples) -> list[bool]:
         self._frames[: slots.size] = frames
@@ -75,17 +63,7 @@ class Attention:
 
     def _alone(self, leg: Leg, frame: memoryview) -> bool:
         try:
-            return leg.watch is not None and leg.watch.detector.voiced(frame, FRAME)
+            return self._judges[leg.slot](frame, FRAME)
         except Exception as error:  # noqa: BLE001 - whatever it is, it is this leg's alone
             self._eject(leg, error)
             return False
-
-    def _tell(self, slot: int, voiced: bool, at: float) -> None:
-        leg = self._legs.get(slot)
-        if leg is None or leg.watch is None:
-            return
-        activity = leg.watch.activity
-        for fact in activity.frame(voiced, at):
-            leg.tell(fact)
-        self._steady[slot] = NEITHER if activity.steady is None else activity.steady
-        self._look_at[slot] = activity.look_at

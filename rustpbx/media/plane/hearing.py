@@ -15,11 +15,14 @@ import numpy as np
 from rustpbx.media.plane import stages
 from rustpbx.media.plane.attention import Attention
 from rustpbx.media.plane.bank import KEPT, Bank
+from rustpbx.media.plane.deliberation import Deliberation
 from rustpbx.media.plane.leg import Leg
 from rustpbx.media.plane.listening import Listening
+from rustpbx.media.plane.news import News
 from rustpbx.media.plane.stages import Bytes, Flags, Samples, Slots
 from rustpbx.media.plane.tap import Tap
 from rustpbx.media.plane.tones import Tones
+from rustpbx.shell.offload import Offload
 
 TICK = 0.02
 
@@ -50,11 +53,14 @@ class Hearing:
         counters: Counter[str],
         guard: Callable[[Callable[[Slots], None], Slots], None],
         eject: Callable[[Leg, Exception], None],
+        offload: Offload,
     ) -> None:
         self._bank = bank
         self._counters = counters
         self._guard = guard
-        self._attention = Attention(bank.slots, eject)
+        self._news = News(bank.slots)
+        self._attention = Attention(bank.slots, self._news, eject)
+        self.deliberation = Deliberation(bank, self._news, counters, offload, eject)
         self._tones = Tones(bank.slots)
         self._listening = Listening(bank, counters, eject)
         self._muted = np.zeros(bank.slots, np.bool_)
@@ -63,7 +69,9 @@ class Hearing:
 
     def listen(self, leg: Leg) -> None:
         """The leg's detector has changed."""
+        self._news.watch(leg)
         self._attention.watch(leg)
+        self.deliberation.watch(leg)
         leg.listen()
 
     def seek_tones(self, leg: Leg) -> None:
@@ -135,6 +143,8 @@ class Hearing:
         if self._tones.wanted:
             self._tones.hear(slots, pcm, heard_at)
         self._attention.attend(slots, pcm, heard_at)
+        if self.deliberation.wanted:
+            self.deliberation.collect(slots, pcm, heard_at)
 
     def _decode(self, slots: Slots, found: Flags, pcm: Samples) -> None:
         """The legs with a coder, one by one; their rows of `pcm` change."""

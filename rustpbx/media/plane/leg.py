@@ -34,10 +34,16 @@ SENDING = frozenset({Direction.SENDRECV, Direction.SENDONLY})
 
 @attrs.frozen(eq=False)
 class Watch:
-    """A leg's detector and what it makes of it."""
+    """How a leg is watched: what it makes of voiced frames, and who says which those are.
 
-    detector: Detector
+    `detector` judges each frame within the tick. Without one `engine` names the one that scores many legs' chunks at
+    once (`rustpbx.media.plane.deliberation`); a score above `threshold` is speech.
+    """
+
+    engine: str
+    detector: Detector | None
     activity: Activity
+    threshold: float
 
 
 @attrs.frozen

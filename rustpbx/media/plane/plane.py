@@ -37,8 +37,9 @@ from rustpbx.media.plane.stream import FORMATS, Stream
 from rustpbx.media.plane.tap import Tap
 from rustpbx.media.plane.vigil import Vigil
 from rustpbx.media.vad.activity import Activity
-from rustpbx.media.vad.detector import make_detector
+from rustpbx.media.vad.detector import ENGINES, frame_length, make_detector
 from rustpbx.shell.clock import Clock
+from rustpbx.shell.offload import InlineOffload, Offload
 
 log = Journal(__name__)
 
@@ -61,7 +62,9 @@ class PlaneConfig:
 class Plane:
     """All legs of this process. Everything but `run` and `source` is synchronous and done when it returns."""
 
-    def __init__(self, ports: Ports, clock: Clock, config: PlaneConfig, rng: random.Random) -> None:
+    def __init__(
+        self, ports: Ports, clock: Clock, config: PlaneConfig, rng: random.Random, offload: Offload | None = None
+    ) -> None:
         self.config = config
         self.counters: Counter[str] = Counter()
         self._ports = ports
@@ -73,7 +76,7 @@ class Plane:
         self._legs: dict[str, Leg] = {}
         self._by_slot: dict[int, Leg] = {}
         self._egress = Egress(self._bank, self._outlet, self.counters, self._guard)
-        self._hearing = Hearing(self._bank, self.counters, self._guard, self._eject)
+        self._hearing = Hearing(self._bank, self.counters, self._guard, self._eject, offload or InlineOffload())
         self._ingress = Ingress(self._bank, ports, self.counters, eject=self._eject, route=self._egress.route)
         self._vigil = Vigil(config.media_timeout) if config.media_timeout is not None else None
         self._media_clock = MediaClock(self, clock)
@@ -111,8 +114,10 @@ class Plane:
     # -- the clock
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """The clock task: runs until it is cancelled, whatever happens in a tick."""
-        await self._media_clock.run(task_status=task_status)
+        """The clock, and beside it what takes longer than a tick: until cancelled, whatever happens in them."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._hearing.deliberation.run)
+            await self._media_clock.run(task_status=task_status)
 
     def tick(self, due: float) -> None:
         """One step of 20 ms; `due` is the time it stands for. Called by the clock."""
@@ -203,6 +208,7 @@ class Plane:
             self._bank.silence(found.slot)
             return
         self._egress.route(found)
+        self._hearing.deliberation.change_rate(found)
         if first:
             self._ingress.settle(found, now)
             self._reporting.begin(found, now)
@@ -302,10 +308,13 @@ class Plane:
     def watch_speech(self, leg: str, params: VadParams) -> None:
         """Report speech and silence of a leg from now on, in place of what was watched before.
 
-        Raises `MediaError` if there is no such leg, or no such engine.
+        An engine that cannot be had here is told by `WatchFailed`, as soon as that is known. Raises `MediaError` if
+        there is no such leg, or no engine of that name.
         """
         found = self._find(leg)
-        watch = Watch(make_detector(params.engine), Activity(leg, params))
+        detector = None if params.engine in ENGINES else make_detector(params.engine)
+        activity = Activity(leg, params, frame_length(params.engine))
+        watch = Watch(params.engine, detector, activity, params.threshold)
         self._unwatch(found)
         if not found.failed:
             found.watch = watch

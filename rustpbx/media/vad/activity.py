@@ -1,7 +1,8 @@
 """Speech and silence out of voiced frames: one `SpeechStarted` and one `SpeechEnded` per stretch of speech.
 
-Any detector serves: the core takes one flag per 20 ms frame and when that frame was heard. Frame times never go
-back, and neither do the times it reports; all of them are the real begin or end of what was heard.
+Any detector serves: the core takes one flag per frame (20 ms, or what the detector judges at once) and when that frame
+was heard. Frame times never go back, and neither do the times it reports; all of them are the real begin or end of what
+was heard.
 """
 
 from __future__ import annotations
@@ -38,11 +39,12 @@ class Activity:
     Most frames change nothing and need not be given at all: those whose flag is `steady`, heard before `look_at`.
     """
 
-    def __init__(self, leg: str, params: VadParams) -> None:
+    def __init__(self, leg: str, params: VadParams, frame: float = FRAME) -> None:
         self._leg = leg
+        self._frame = frame
         self._speech_padding = params.speech_padding - EPSILON
         self._silence_padding = params.silence_padding - EPSILON
-        self._timeout = max(FRAME, params.silence_timeout) if params.silence_timeout else None
+        self._timeout = max(frame, params.silence_timeout) if params.silence_timeout else None
         self._machine = Machine(SPEECH, call=leg)
         self._speech_at = 0.0
         self._silence_at = 0.0
@@ -60,9 +62,9 @@ class Activity:
         if self._waiting_since is None:
             self._waiting_since = at
         if not voiced and self._machine.state is Hearing.QUIET:
-            facts = self._patience(at + FRAME)
+            facts = self._patience(at + self._frame)
         else:
-            facts = self._step(self._judge(voiced, at), at, at + FRAME)
+            facts = self._step(self._judge(voiced, at), at, at + self._frame)
         self._settle()
         return facts
 
@@ -75,19 +77,19 @@ class Activity:
         self.steady = STEADY.get(state)
         self.look_at = math.inf
         if state is Hearing.STIRRING:
-            self.look_at = self._speech_at + self._speech_padding - FRAME
+            self.look_at = self._speech_at + self._speech_padding - self._frame
         elif state in (Hearing.WAVERING, Hearing.FALTERING):
-            self.look_at = self._silence_at + self._silence_padding - FRAME
+            self.look_at = self._silence_at + self._silence_padding - self._frame
         elif state is Hearing.QUIET and self._timeout is not None and self._waiting_since is not None:
-            self.look_at = self._waiting_since + self._timeout - FRAME - EPSILON
+            self.look_at = self._waiting_since + self._timeout - self._frame - EPSILON
 
     def _judge(self, voiced: bool, at: float) -> Frame:
         state = self._machine.state
         if voiced:
             began = at if state is Hearing.QUIET else self._speech_at
-            return Frame.VOICED_ENOUGH if at + FRAME - began >= self._speech_padding else Frame.VOICED
+            return Frame.VOICED_ENOUGH if at + self._frame - began >= self._speech_padding else Frame.VOICED
         began = self._silence_at if state in (Hearing.WAVERING, Hearing.FALTERING) else at
-        return Frame.UNVOICED_ENOUGH if at + FRAME - began >= self._silence_padding else Frame.UNVOICED
+        return Frame.UNVOICED_ENOUGH if at + self._frame - began >= self._silence_padding else Frame.UNVOICED
 
     def _step(self, frame: Frame, at: float, end: float) -> list[SpeechFact]:
         facts: list[SpeechFact] = []
