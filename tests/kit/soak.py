@@ -239,6 +239,8 @@ class Scene:
         acts = [self.rng.choice(COMMANDS) for _ in range(self.rng.randrange(10))]
         if claim:
             acts.insert(self.rng.randrange(len(acts) + 1) if self.rng.random() < 0.3 else 0, "accept")
+            if self.rng.random() < 0.3:
+                acts.insert(0, "ringing")
         for name in acts:
             await self._pause()
             if self.rng.random() < 0.03:
