@@ -42,12 +42,14 @@ from rustpbx.shell.clock import Clock, TrioClock
 from rustpbx.shell.network import Network, RealNetwork
 from rustpbx.shell.nurseries import sole_error
 from rustpbx.shell.offload import Offload
+from rustpbx.shell.store import FileStore
 from rustpbx.shell.workers import PoolSpec, Workers, open_workers
 from rustpbx.signalling import make_stack
 from rustpbx.sip.hop import Hop
 from rustpbx.sip.shell.stack import Stack
 from rustpbx.sip.uri import Uri
 from rustpbx.speech import local
+from rustpbx.speech.cache import SpeechCache
 from rustpbx.speech.registry import SpeechServices
 from rustpbx.values import shown_url
 
@@ -227,11 +229,12 @@ async def _services(
     guarded = await exits.enter_async_context(open_guarded_client(outside.network, policy))
     handler = config.ua.handler if config.ua else None
     door = Door(Webhook(client, handler, outside.clock, secret=handler.secret) if handler is not None else None)
+    store = FileStore(outside.offload, config.media_cache_path) if config.media_cache_path else None
     services = Services(
         clock=outside.clock,
         network=outside.network,
         plane=plane,
-        fetcher=Fetcher(guarded, outside.offload, config.media_cache_path or None, policy),
+        fetcher=Fetcher(guarded, outside.offload, store, policy),
         speech=SpeechServices(
             offload=outside.offload,
             trusted=Reach(network=outside.network, client=client),
@@ -239,6 +242,7 @@ async def _services(
             wall=lambda: outside.clock.wall(outside.clock.now()) / 1000,
             rng=outside.rng,
         ),
+        speech_cache=None if store is None else SpeechCache(store),
         stack=stack,
         announcer=door,
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import pytest
 import trio
@@ -20,6 +21,7 @@ from rustpbx.values import network
 from tests.kit.house import House, server_config
 from tests.kit.services import HOST, PORT
 from tests.test_calls import answered, over, quiet_house
+from tests.test_playback import words
 
 EARS = {"asr": {"provider": "distant", "endpoint": f"http://{HOST}:{PORT}"}, "tts": {"provider": "scripted"}}
 
@@ -82,3 +84,45 @@ async def test_a_service_that_is_down_for_the_whole_call_is_one_error() -> None:
         await over(agent)
     assert agent.names.count("error") == 1
     assert 5 <= len(service.requests) <= 10
+
+
+async def test_what_was_said_once_is_not_asked_for_again(tmp_path: Path) -> None:
+    """Two calls say the same: the service is asked once, both phones hear it, and the metrics tell the difference."""
+    measured = []
+    async with quiet_house(config=server_config(media_cache_path=str(tmp_path))) as house:
+        for _ in range(2):
+            async with answered(house) as (call, agent):
+                await agent.send("tts", text="good morning", playId="p", endOfStream=True)
+                await agent.until("trackEnd")
+                assert words(call) == "good morning"
+                measured.append([(event["key"], event["duration"], event["data"]) for event in agent.metrics])
+                await agent.send("hangup")
+                await over(agent)
+        assert [utterance.text for utterance in house.speech.synthesizer.said] == ["good morning"]
+    told = {"playId": "p", "cmdSeq": 0}
+    length = 2 * len(spoken("good morning"))
+    keys = ["ttfb.tts.scripted", "completed.tts.scripted"]
+    assert measured == [
+        [(keys[0], 0, told), (keys[1], 0, {**told, "length": length, "cached": False})],
+        [(keys[0], 0, told), (keys[1], 0, {**told, "length": length, "cached": True, "speaker": None})],
+    ]
+
+
+async def test_the_time_of_a_service_is_measured() -> None:
+    """First audio and last, from the command on, for a text and for a stream of them."""
+    async with quiet_house() as house, answered(house) as (_, agent):
+        house.speech.synthesizer.delay = 0.4
+        await agent.send("tts", text="one", playId="p", endOfStream=True)
+        await agent.until("trackEnd")
+        await agent.send("tts", text="Two. ", playId="q", streaming=True)
+        await trio.sleep(1)
+        await agent.send("tts", text="Three.", playId="q", streaming=True, endOfStream=True)
+        await agent.until("trackEnd", 2)
+        await agent.send("hangup")
+        await over(agent)
+    assert [(event["key"], event["duration"], event["data"]["cmdSeq"]) for event in agent.metrics] == [
+        ("ttfb.tts.scripted", 400, 0),
+        ("completed.tts.scripted", 400, 0),
+        ("ttfb.tts.scripted", 400, None),
+        ("completed.tts.scripted", 1400, None),
+    ]

@@ -6,10 +6,7 @@ for the same URL at the same time share one download.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-import os
-import tempfile
 import urllib.parse
 from functools import partial
 from pathlib import Path
@@ -24,11 +21,9 @@ from rustpbx.media.decode import decode
 from rustpbx.media.events import Pcm
 from rustpbx.outbound import OutboundPolicy, download
 from rustpbx.shell.offload import Offload
+from rustpbx.shell.store import FileStore
 
 POOL = "decode"
-CACHE_BYTES = 512 * 1024 * 1024
-"""The cache's size; the files that were used longest ago go first."""
-
 MAX_RUNNING = 64
 """Downloads at the same time; more of them wait."""
 
@@ -43,28 +38,25 @@ class _Running:
 
 
 class Fetcher:
-    """Downloads, decodes and caches audio.
+    """Downloads and decodes audio, and keeps it in `cache`, if there is one.
 
-    `cache_dir` None means no cache. `local_dir` is the only directory below which local paths are played; None
-    refuses them all.
+    `local_dir` is the only directory below which local paths are played; None refuses them all.
     """
 
     def __init__(
         self,
         client: httpx.AsyncClient,
         offload: Offload,
-        cache_dir: Path | str | None = None,
+        cache: FileStore | None = None,
         policy: OutboundPolicy | None = None,
         *,
         local_dir: Path | str | None = None,
-        cache_bytes: int = CACHE_BYTES,
     ) -> None:
         self._client = client
         self._offload = offload
         self._policy = policy or OutboundPolicy()
-        self._cache = Path(cache_dir) if cache_dir is not None else None
+        self._cache = cache
         self._local = Path(local_dir) if local_dir is not None else None
-        self._cache_bytes = cache_bytes
         self._running: dict[tuple[str, int], _Running] = {}
         self._limiter = trio.Semaphore(MAX_RUNNING)
         self.hits = 0
@@ -102,16 +94,15 @@ class Fetcher:
     async def _get(self, url: str, rate: int) -> Pcm:
         if "://" not in url:
             return await self._play_file(url, rate)
-        cached = None if self._cache is None else self._cache / f"{cache_key(url, rate)}.pcm"
-        if cached is not None:
-            found = await self._offload.thread(partial(_load, cached))
-            if found is not None:
-                self.hits += 1
-                return found
+        key = cache_key(url, rate)
+        found = None if self._cache is None else await self._cache.load(key)
+        if found is not None:
+            self.hits += 1
+            return np.frombuffer(found[: len(found) // 2 * 2], "<i2").astype(np.int16, copy=False)
         self.misses += 1
         pcm = await self._download(url, rate)
-        if cached is not None:
-            await self._offload.thread(partial(_store, cached, pcm, self._cache_bytes))
+        if self._cache is not None:
+            await self._cache.save(key, pcm.astype("<i2", copy=False).tobytes())
         return pcm
 
     async def _download(self, url: str, rate: int) -> Pcm:
@@ -139,48 +130,8 @@ class Fetcher:
 
 
 def cache_key(url: str, rate: int) -> str:
-    """The cache file's name for a URL at a rate: SHA-256, hexadecimal."""
+    """The cache's name for a URL at a rate: SHA-256, hexadecimal."""
     return hashlib.sha256(f"{url}\n{rate}".encode()).hexdigest()
-
-
-def _load(path: Path) -> Pcm | None:
-    try:
-        data = path.read_bytes()
-        os.utime(path)  # used now: what is used least recently goes first
-    except OSError:
-        return None
-    return np.frombuffer(data[: len(data) // 2 * 2], "<i2").astype(np.int16, copy=False)
-
-
-def _store(path: Path, pcm: Pcm, limit: int) -> None:
-    """Write beside and rename, so that a half-written file is never played. A full disk only costs the cache."""
-    with contextlib.suppress(OSError):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, suffix=".part")
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(pcm.astype("<i2", copy=False).tobytes())
-            Path(name).replace(path)
-        except BaseException:
-            Path(name).unlink(missing_ok=True)
-            raise
-        _trim(path.parent, limit)
-
-
-def _trim(directory: Path, limit: int) -> None:
-    """Delete the files used longest ago until the rest fits into `limit` bytes."""
-    entries = []
-    for path in directory.glob("*.pcm"):
-        with contextlib.suppress(OSError):
-            stat = path.stat()
-            entries.append((stat.st_mtime, stat.st_size, path))
-    total = sum(size for _, size, _ in entries)
-    for _, size, path in sorted(entries):
-        if total <= limit:
-            return
-        with contextlib.suppress(OSError):
-            path.unlink()
-            total -= size
 
 
 def _read_below(directory: Path, path: str, limit: int) -> bytes:

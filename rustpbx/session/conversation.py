@@ -15,7 +15,7 @@ from rustpbx.session import commands, effects
 from rustpbx.session.effects import Input
 from rustpbx.session.keying import KeyFact, Keys
 from rustpbx.session.options import CallOption, SynthesisOption, merge_synthesis
-from rustpbx.session.playback import AutoHangUp, Output, PlaybackFact, ServerTrack, Speech, Wanted
+from rustpbx.session.playback import AutoHangUp, Measurement, Output, PlaybackFact, ServerTrack, Speech, Wanted
 from rustpbx.session.pressing import Presses
 from rustpbx.session.processing import instead
 from rustpbx.session.referring import ReferFact, Transfers
@@ -129,6 +129,7 @@ class Conversation:
             option=option,
             streaming=command.streaming,
             finish=command.end_of_stream,
+            cache_key=command.cache_key or option.cache_key,
         )
         problem = None
         if command.base64:
@@ -157,6 +158,9 @@ class Conversation:
 
     def _on_playback_fact(self, fact: PlaybackFact, now: float) -> list[Output]:
         return self.track.handle(fact, now)
+
+    def _on_measured(self, fact: Measurement, now: float) -> list[Output]:
+        return self.track.measured(fact, now)
 
     # -- the other commands -----------------------------------------------------------------------------------------
 
@@ -245,6 +249,8 @@ class Conversation:
         effects.TrackSounding: _on_playback_fact,
         effects.TrackFailed: _on_playback_fact,
         effects.EntryWritten: _on_playback_fact,
+        effects.EntrySounding: _on_measured,
+        effects.EntrySynthesized: _on_measured,
         effects.EntryFailed: _on_playback_fact,
         effects.Heard: _on_heard,
         effects.ListeningFailed: _on_listening_failed,

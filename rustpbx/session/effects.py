@@ -165,6 +165,29 @@ class EntryWritten:
 
 
 @attrs.frozen
+class EntrySounding:
+    """The first audio of an utterance, said at `said_at`, has come from `provider`."""
+
+    generation: int
+    number: int
+    provider: str
+    said_at: float
+
+
+@attrs.frozen
+class EntrySynthesized:
+    """All audio of an utterance, `size` bytes, has come from `provider`, or is that which came before (`cached`)."""
+
+    generation: int
+    number: int
+    provider: str
+    said_at: float
+    size: int
+    cached: bool = False
+    speaker: str | None = None
+
+
+@attrs.frozen
 class EntryFailed:
     """One utterance could not be synthesised; the playback goes on with the next."""
 
@@ -216,6 +239,8 @@ ShellFact = (
     | TrackSounding
     | TrackFailed
     | EntryWritten
+    | EntrySounding
+    | EntrySynthesized
     | EntryFailed
     | Heard
     | ListeningFailed
@@ -323,12 +348,17 @@ class CopyAudio:
 
 @attrs.frozen
 class Entry:
-    """One thing to say within a playback: text, or `pcm` (s16le mono 16 kHz) in its place."""
+    """One thing to say within a playback: text, or `pcm` (s16le mono 16 kHz) in its place.
+
+    `cache_key` replaces the cache's own; `said_at` is when the agent's command came, on the call's clock.
+    """
 
     number: int
     text: str
     option: SynthesisOption
     pcm: bytes | None = None
+    cache_key: str | None = None
+    said_at: float = 0.0
 
 
 @attrs.frozen

@@ -15,7 +15,7 @@ from rustpbx.machine import Machine
 from rustpbx.session import effects
 from rustpbx.session.backlog import Backlog
 from rustpbx.session.effects import Effect, FileTrack, SpeakTrack, Spoken, Tell, TrackFailed
-from rustpbx.session.events import ErrorEvent, Interruption, Silence, TrackEnd, TrackStart
+from rustpbx.session.events import ErrorEvent, Interruption, Metrics, Silence, TrackEnd, TrackStart
 from rustpbx.session.options import SynthesisOption
 from rustpbx.session.tables import (
     FLOW,
@@ -51,6 +51,7 @@ PlaybackFact = (
     | effects.EntryWritten
     | effects.EntryFailed
 )
+Measurement = effects.EntrySounding | effects.EntrySynthesized
 
 
 @attrs.frozen(kw_only=True)
@@ -74,6 +75,7 @@ class Speech:
     option: SynthesisOption
     streaming: bool = False
     finish: bool = False
+    cache_key: str | None = None
 
 
 def _duration_of_lull(_: FlowTrigger) -> float:
@@ -178,7 +180,7 @@ class ServerTrack:
             self._tell_error("tts", problem, None, now)
             return
         number = run.backlog.add(speech.text, speech.pcm)
-        entry = effects.Entry(number, speech.text, speech.option, speech.pcm)
+        entry = effects.Entry(number, speech.text, speech.option, speech.pcm, speech.cache_key, now)
         self._add(run, PlaybackTrigger.SAY, effects.Say(run.generation, entry), now)
         self._flow(run, FlowTrigger.TEXT, now)
 
@@ -258,6 +260,12 @@ class ServerTrack:
                 run.backlog.written(fact.number)
             case effects.EntryFailed():
                 self._tell_error(fact.sender, fact.problem, fact.code, now)
+        return self._taken()
+
+    def measured(self, fact: Measurement, now: float) -> list[Output]:
+        """Audio has come from a speech service: tell how long it took."""
+        if self._run is not None and self._run.generation == fact.generation:
+            self._tell_metric(self._run, fact, now)
         return self._taken()
 
     def tick(self, now: float) -> list[Output]:
@@ -386,11 +394,22 @@ class ServerTrack:
             )
         )
 
+    def _tell_metric(self, run: _Run, fact: Measurement, now: float) -> None:
+        number = None if run.streaming else fact.number
+        data: dict[str, object] = {"playId": run.wanted.play_id, "cmdSeq": number}
+        key, taken = "ttfb", round(1000 * (now - fact.said_at))
+        if isinstance(fact, effects.EntrySynthesized):
+            data |= {"length": fact.size, "cached": fact.cached}
+            data |= {"speaker": fact.speaker} if fact.cached else {}
+            key, taken = "completed", 0 if fact.cached else taken
+        name = f"{key}.tts.{fact.provider}"
+        self._tell(Metrics(timestamp=self._wall(now), key=name, duration=taken, data=data))
+
     def _tell_error(self, sender: str, problem: str, code: int | None, now: float) -> None:
         event = ErrorEvent(track_id=self.track_id, timestamp=self._wall(now), sender=sender, error=problem, code=code)
         self._out.extend(self._hold_error(event))
 
-    def _tell(self, event: TrackStart | TrackEnd | Interruption | Silence) -> None:
+    def _tell(self, event: TrackStart | TrackEnd | Interruption | Silence | Metrics) -> None:
         self._out.append(Tell(event))
 
     def _taken(self) -> list[Output]:

@@ -38,7 +38,9 @@ Reach = Callable[["Agent", str], Awaitable[None]]
 
 
 class Agent:
-    """One socket, one call. `events` are all JSON events so far, pings left out; `closed` is the close code once it is.
+    """One socket, one call. `events` are all JSON events so far, `metrics` apart and pings left out.
+
+    `closed` is the close code once it is.
 
     `audio` are all binary messages, one behind the other: what a call on `/call` plays.
 
@@ -59,6 +61,7 @@ class Agent:
     def forget(self) -> None:
         """Be a new agent, without a call."""
         self.events: list[dict[str, Any]] = []
+        self.metrics: list[dict[str, Any]] = []
         self.audio = bytearray()
         self.closed: int | None = None
         self._socket: trio_websocket.WebSocketConnection | None = None
@@ -108,7 +111,7 @@ class Agent:
                 continue
             event = json.loads(message)
             if event["event"] != "ping":
-                self.events.append(event)
+                (self.metrics if event["event"] == "metrics" else self.events).append(event)
                 self._news.unpark_all()
         self._news.unpark_all()
 
@@ -234,6 +237,10 @@ class Agent:
         what = name if count == 1 else f"{name} number {count}"
         return await self._until(what, lambda event: event["event"] == name, within, count)
 
+    async def measures(self, key: str, count: int = 1, within: float = EVENT_PATIENCE) -> dict[str, Any]:
+        """The `count`-th `metrics` event of that key, as soon as it is there."""
+        return await self._until(f"metrics {key}", lambda event: event.get("key") == key, within, count)
+
     async def ended(self) -> list[str]:
         """Wait for the close, and return the names of all events."""
         await self._wait(lambda: self.closed is not None)
@@ -243,7 +250,7 @@ class Agent:
         self, what: str, wanted: Callable[[dict[str, Any]], bool], within: float, count: int = 1
     ) -> dict[str, Any]:
         def having() -> dict[str, Any] | None:
-            found = [event for event in self.events if wanted(event)]
+            found = [event for event in (*self.events, *self.metrics) if wanted(event)]
             return found[count - 1] if len(found) >= count else None
 
         self.socket  # noqa: B018 - says so if there is none

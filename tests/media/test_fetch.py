@@ -21,6 +21,7 @@ from rustpbx.media.events import Pcm
 from rustpbx.media.fetch import Fetcher, cache_key
 from rustpbx.outbound import OutboundPolicy, open_guarded_client
 from rustpbx.shell.offload import InlineOffload
+from rustpbx.shell.store import LIMIT, FileStore
 from rustpbx.shell.workers import open_workers
 from tests.kit.sounds import encode, pitch, tone
 from tests.kit.web import Web, page
@@ -51,12 +52,15 @@ WAV = wav(BEEP, 8000)
 
 
 @asynccontextmanager
-async def fetching(cache: Path | None = None, **options: object) -> AsyncIterator[tuple[Web, Fetcher]]:
+async def fetching(
+    cache: Path | None = None, limit: int = LIMIT, **options: object
+) -> AsyncIterator[tuple[Web, Fetcher]]:
     """A web and a fetcher in it that does everything inline."""
+    store = None if cache is None else FileStore(InlineOffload(), cache, limit)
     async with trio.open_nursery() as nursery:
         web = Web(nursery)
         async with open_guarded_client(web, POLICY, ssl_context=ssl.create_default_context()) as client:
-            yield web, Fetcher(client, InlineOffload(), cache, POLICY, **options)  # type: ignore[arg-type] # the test's own
+            yield web, Fetcher(client, InlineOffload(), store, POLICY, **options)  # type: ignore[arg-type] # the test's own
         nursery.cancel_scope.cancel()
 
 
@@ -251,7 +255,7 @@ async def test_failures_are_not_kept(tmp_path: Path) -> None:
 
 async def test_the_cache_is_bounded(tmp_path: Path) -> None:
     """What was used longest ago goes when the cache is full."""
-    async with fetching(tmp_path, cache_bytes=40_000) as (web, fetcher):
+    async with fetching(tmp_path, limit=40_000) as (web, fetcher):
         web.serve("8.8.8.8", 80, *[page(WAV)] * 4)
         urls = [f"{URL}?{number}" for number in range(3)]
         for age, url in enumerate(urls[:2]):
@@ -322,7 +326,7 @@ async def test_decoding_happens_in_a_worker(tmp_path: Path) -> None:
         web = Web(nursery)
         web.serve("8.8.8.8", 80, page(encode("mp3", "libmp3lame", 44100, *[tone(44100)] * 2)), page(HTML))
         async with open_guarded_client(web, POLICY, ssl_context=ssl.create_default_context()) as client:
-            fetcher = Fetcher(client, workers, tmp_path, POLICY)
+            fetcher = Fetcher(client, workers, FileStore(workers, tmp_path), POLICY)
             pcm = await fetcher.fetch("http://8.8.8.8/a.mp3", 8000)
             assert abs(pitch(pcm, 8000) - 440) <= 2
             assert np.array_equal(await fetcher.fetch("http://8.8.8.8/a.mp3", 8000), pcm)

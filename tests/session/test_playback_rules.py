@@ -34,6 +34,30 @@ def test_the_bytes_of_waiting_texts_are_bounded() -> None:
     assert errors(bench.give(megabyte)) == []
 
 
+def test_a_service_is_measured_from_the_command_on() -> None:
+    """In ms, for the playback that is; what was kept took no time; of one that is gone nothing is told."""
+    bench = talking()
+    done = bench.give(commands.Tts(text="a", play_id="p"))
+    (entry,) = [effect.entry for effect in done if isinstance(effect, effects.Say)]
+    assert entry.said_at == bench.now
+    bench.now += 0.25
+    first = effects.EntrySounding(1, 0, "voiceapi", entry.said_at)
+    last = effects.EntrySynthesized(1, 0, "voiceapi", entry.said_at, 320)
+    kept = effects.EntrySynthesized(1, 0, "voiceapi", entry.said_at, 320, cached=True, speaker="7")
+    told_of = {"playId": "p", "cmdSeq": 0}
+    assert [
+        (event.key, event.duration, event.data)
+        for event in told(bench.give(first, last, kept))
+        if isinstance(event, events.Metrics)
+    ] == [
+        ("ttfb.tts.voiceapi", 250, told_of),
+        ("completed.tts.voiceapi", 250, {**told_of, "length": 320, "cached": False}),
+        ("completed.tts.voiceapi", 0, {**told_of, "length": 320, "cached": True, "speaker": "7"}),
+    ]
+    bench.give(commands.Tts(text="b", play_id="q"), effects.TrackStopped(1, None))
+    assert not told(bench.give(first, last))
+
+
 def test_what_waits_for_the_answer_is_bounded_too() -> None:
     """By number and by size; the error comes behind the answer."""
     for command, count, problem in (

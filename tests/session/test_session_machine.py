@@ -388,6 +388,8 @@ class Session(RuleBasedStateMachine):
         number = track.generation
         facts: list[Input] = [effects.EntryFailed(number, "tts", "refused", 429), effects.TrackFailed(number, "gone")]
         facts += [effects.EntryWritten(number, entry) for entry in track.entries[-2:]]
+        facts += [effects.EntrySounding(number, entry, "scripted", 0.0) for entry in track.entries[-1:]]
+        facts += [effects.EntrySynthesized(number, entry, "scripted", 0.0, 320) for entry in track.entries[-1:]]
         if not isinstance(track.content, FileTrack) and track.content.streaming:
             facts += [effects.TrackDry(number), effects.TrackDry(number), effects.TrackSounding(number)]
         if track.may_end or not track.alive:

@@ -13,6 +13,7 @@ from rustpbx.shell.clock import Clock
 from rustpbx.shell.network import Network
 from rustpbx.sip.events import IncomingCall
 from rustpbx.sip.shell.stack import Stack
+from rustpbx.speech.cache import SpeechCache
 from rustpbx.speech.registry import SpeechServices
 
 
@@ -33,7 +34,7 @@ class Announcer(Protocol):
 
 @attrs.frozen(kw_only=True)
 class Services:
-    """One per server. `stack` is None where SIP is not configured."""
+    """One per server. `stack` is None where SIP is not configured, `speech_cache` where no speech is kept."""
 
     clock: Clock
     network: Network
@@ -42,3 +43,4 @@ class Services:
     speech: SpeechServices
     announcer: Announcer
     stack: Stack | None = None
+    speech_cache: SpeechCache | None = None

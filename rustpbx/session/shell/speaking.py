@@ -10,12 +10,23 @@ from rustpbx.errors import SpeechError
 from rustpbx.media.codec.resample import Resampler
 from rustpbx.media.plane.source import Source
 from rustpbx.session.backlog import MAX_ENTRIES
-from rustpbx.session.effects import Entry, EntryFailed, EntryWritten, SpeakTrack, TrackFinishing, TrackStopped
+from rustpbx.session.effects import (
+    Entry,
+    EntryFailed,
+    EntrySounding,
+    EntrySynthesized,
+    EntryWritten,
+    SpeakTrack,
+    TrackFinishing,
+    TrackStopped,
+)
 from rustpbx.session.shell.services import Services
-from rustpbx.session.shell.synthesis import AHEAD, sender, synthesizer_options, voice
+from rustpbx.session.shell.synthesis import AHEAD, Meter, provider, sender, synthesizer_options, voice
 from rustpbx.session.shell.track import Playing, Report
 from rustpbx.speech.base import SpeechChunk, Utterance
+from rustpbx.speech.cache import cache_key
 from rustpbx.speech.registry import make_synthesizer
+from rustpbx.speech.socket import first_error
 from rustpbx.speech.text import without_emoji
 
 FIRST = 10.0
@@ -81,7 +92,7 @@ class SpokenPlayback(Playing):
         with ordered:
             async with trio.open_nursery() as nursery:
                 async for entry in self._entries:
-                    synthesis = _Synthesis(entry, self._services, rate)
+                    synthesis = _Synthesis(entry, self.generation, self._services, rate, self._report)
                     await limit.acquire_on_behalf_of(synthesis)
                     nursery.start_soon(synthesis.run, limit)
                     await ordered.send(synthesis)
@@ -111,13 +122,15 @@ class SpokenPlayback(Playing):
 class _Synthesis:
     """One entry on its way from text to audio; `problem` is set when its channel ends early."""
 
-    def __init__(self, entry: Entry, services: Services, rate: int) -> None:
+    def __init__(self, entry: Entry, generation: int, services: Services, rate: int, report: Report) -> None:
         self.entry = entry
         self.problem: SpeechError | None = None
         self.scope = trio.CancelScope()
         self._send, self.chunks = trio.open_memory_channel[SpeechChunk](AHEAD)
         self._services = services
         self._rate = rate
+        self._report = report
+        self._who = (generation, entry.number, provider(entry.option), entry.said_at)
 
     async def run(self, limit: trio.CapacityLimiter) -> None:
         try:
@@ -134,12 +147,33 @@ class _Synthesis:
         option, text = self.entry.option, without_emoji(self.entry.text)
         if not text.strip():
             return
+        utterance = Utterance(text=text, **attrs.asdict(voice(option, self._rate)))
+        meter = Meter(lambda: self._report(EntrySounding(*self._who)), len(text))
+        cached = False
         try:
-            synthesizer = make_synthesizer(synthesizer_options(option), self._services.speech)
-            utterance = Utterance(text=text, **attrs.asdict(voice(option, self._rate)))
-            await synthesizer.synthesize(utterance, self._send)
+            with first_error():
+                async with trio.open_nursery() as nursery:
+                    with meter.before(self._send, nursery) as audio:
+                        try:
+                            cached = await self._say(utterance, audio)
+                        except SpeechError as problem:  # what came before it is still to be heard
+                            self.problem = problem
         except SpeechError as problem:
             self.problem = problem
+        if self.problem is None:
+            self._report(EntrySynthesized(*self._who, meter.size, cached, option.speaker))
+
+    async def _say(self, utterance: Utterance, audio: trio.MemorySendChannel[SpeechChunk]) -> bool:
+        """Have it said, unless the server has kept it: whether that was so."""
+        options, cache = synthesizer_options(self.entry.option), self._services.speech_cache
+
+        async def ask(audio: trio.MemorySendChannel[SpeechChunk]) -> None:
+            await make_synthesizer(options, self._services.speech).synthesize(utterance, audio)
+
+        if cache is None:
+            await ask(audio)
+            return False
+        return await cache.say(cache_key(options, utterance, self.entry.cache_key), self._rate, ask, audio)
 
     async def _convert(self, raw: bytes) -> None:
         """An agent's own PCM, in tenths of a second so that none holds up the loop."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 
 import trio
 
@@ -13,6 +14,8 @@ from rustpbx.session.backlog import MAX_ENTRIES
 from rustpbx.session.effects import (
     Entry,
     EntryFailed,
+    EntrySounding,
+    EntrySynthesized,
     EntryWritten,
     TrackDry,
     TrackFinishing,
@@ -21,10 +24,11 @@ from rustpbx.session.effects import (
 )
 from rustpbx.session.options import SynthesisOption
 from rustpbx.session.shell.services import Services
-from rustpbx.session.shell.synthesis import AHEAD, sender, synthesizer_options, voice
+from rustpbx.session.shell.synthesis import AHEAD, Meter, provider, sender, synthesizer_options, voice
 from rustpbx.session.shell.track import Playing, Report
 from rustpbx.speech.base import SpeechChunk
 from rustpbx.speech.registry import make_streaming_synthesizer
+from rustpbx.speech.socket import first_error
 from rustpbx.speech.text import without_emoji
 
 STALL = 10.0
@@ -41,7 +45,7 @@ class StreamedPlayback(Playing):
         self._next_entry: Entry | None = None
         self._finished = False
         self._news = trio.Event()
-        self._stream = _Stream()
+        self._stream = _Stream(lambda: None)
 
     def say(self, entry: Entry) -> None:
         """Queue a piece."""
@@ -88,7 +92,7 @@ class StreamedPlayback(Playing):
 
     async def _speak(self, source: Source, option: SynthesisOption) -> None:
         """One stream, until the texts end or it fails."""
-        stream = self._stream = _Stream()
+        stream = self._stream = _Stream(lambda: self._begins(stream, option))
         send_text, texts = trio.open_memory_channel[str](0)
         send_audio, chunks = trio.open_memory_channel[SpeechChunk](AHEAD)
         async with trio.open_nursery() as nursery:
@@ -112,6 +116,14 @@ class StreamedPlayback(Playing):
         if problem is not None:
             self._report(EntryFailed(self.generation, sender(option), str(problem), problem.code))
             self._news.set()
+        elif stream.first is not None and stream.sounded:
+            first, size = stream.first, stream.meter.size
+            self._report(EntrySynthesized(self.generation, first.number, provider(option), first.said_at, size))
+
+    def _begins(self, stream: _Stream, option: SynthesisOption) -> None:
+        if stream.first is not None:
+            first = stream.first
+            self._report(EntrySounding(self.generation, first.number, provider(option), first.said_at))
 
     async def _hand_over(self, stream: _Stream, texts: trio.MemorySendChannel[str]) -> None:
         with texts:
@@ -131,12 +143,17 @@ class StreamedPlayback(Playing):
         audio: trio.MemorySendChannel[SpeechChunk],
         rate: int,
     ) -> None:
-        with audio, texts:
-            try:
-                synthesizer = make_streaming_synthesizer(synthesizer_options(option), self._services.speech)
-                await synthesizer.stream(texts, voice(option, rate), audio)
-            except SpeechError as problem:
-                stream.problem = problem
+        try:
+            with audio, texts, first_error():
+                async with trio.open_nursery() as nursery:
+                    with stream.meter.before(audio, nursery) as metered:
+                        try:
+                            synthesizer = make_streaming_synthesizer(synthesizer_options(option), self._services.speech)
+                            await synthesizer.stream(texts, voice(option, rate), metered)
+                        except SpeechError as problem:  # what came before it is still to be heard
+                            stream.problem = problem
+        except SpeechError as problem:
+            stream.problem = problem
 
     def _place(self, stream: _Stream, chunk: SpeechChunk, written: int) -> None:
         """Note which piece this audio is of."""
@@ -160,9 +177,11 @@ class StreamedPlayback(Playing):
 class _Stream:
     """One stream: which pieces it was given, and whether audio has come of them."""
 
-    def __init__(self) -> None:
+    def __init__(self, begins: Callable[[], None]) -> None:
         self.sounded = False
         self.problem: SpeechError | None = None
+        self.meter = Meter(begins)
+        self.first: Entry | None = None
         self.last: int | None = None
         """The number of the piece handed over last."""
         self._pieces: deque[tuple[int, int]] = deque()
@@ -170,6 +189,8 @@ class _Stream:
 
     def handing(self, entry: Entry) -> None:
         """One more piece: its audio may come before `send` has returned."""
+        self.first = self.first or entry
+        self.meter.characters += len(entry.text)
         self._pieces.append((self._length, entry.number))
         self._length += len(entry.text)
 
