@@ -16,6 +16,7 @@ from rustpbx.session import effects, events
 from rustpbx.session.call import CallConfig, CallCore
 from rustpbx.session.effects import Effect, FileTrack, Input, SpeakTrack
 from rustpbx.sip import events as sip
+from tests.kit.rounds import while_it_lasts
 from tests.kit.session import wall
 
 SESSION = "s1"
@@ -183,7 +184,7 @@ class World:
     def wait_until(self, when: float) -> None:
         """Time passes, stopping at every deadline on the way."""
         self.drain()
-        while not self.core.done and self.core.deadline().at <= when:
+        for _ in while_it_lasts(lambda: not self.core.done and self.core.deadline().at <= when):
             self.now = max(self.now, self.core.deadline().at)
             self._settle(Tick())
         self.now = max(self.now, when) if when < math.inf else self.now
@@ -191,7 +192,7 @@ class World:
     def _settle(self, first: Input | Tick) -> None:
         self.failed = True
         pending: deque[Input | Tick] = deque([first])
-        while pending:
+        for _ in while_it_lasts(lambda: pending):
             for effect in self.core.handle(pending.popleft(), self.now):
                 answer = self._perform(effect)
                 if answer is not None:

@@ -29,6 +29,7 @@ from rustpbx.sip.message import NameAddr, Request
 from rustpbx.sip.parser import parse_message
 from rustpbx.sip.uri import NO_PARAMS, Uri
 from rustpbx.testing.registrar import Registrar
+from tests.kit.rounds import while_it_lasts
 
 HOST, PBX = "10.0.0.1", ("10.0.0.5", 5060)
 FOREVER = float("inf")
@@ -115,7 +116,7 @@ class Office:
 
     def settle(self) -> None:
         """Deliver in order until nothing is under way."""
-        while self.wire:
+        for _ in while_it_lasts(lambda: self.wire):
             self.deliver()
 
     def jump(self) -> bool:

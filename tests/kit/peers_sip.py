@@ -16,6 +16,7 @@ from rustpbx.sip.hop import Hop, Transport
 from rustpbx.sip.message import REASONS, CSeq, Lines, Message, NameAddr, Request, Response, Via
 from rustpbx.sip.parser import parse_message
 from rustpbx.sip.uri import Uri, parse_uri
+from tests.kit.rounds import while_it_lasts
 
 ALICE: Address = ("192.0.2.1", 5060)
 BOB: Address = ("192.0.2.2", 5060)
@@ -124,7 +125,7 @@ class Pair:
 
     def settle(self) -> None:
         """Deliver in order until the wire is empty."""
-        while self.wire:
+        for _ in while_it_lasts(lambda: self.wire):
             self.deliver(self.wire.pop(0))
 
     def drop(self) -> list[str]:
@@ -136,7 +137,7 @@ class Pair:
     def advance(self, seconds: float, *, settle: bool = True) -> None:
         """Let time pass, with a tick at each deadline on the way."""
         end = self.now + seconds
-        while self.deadline() <= end:
+        for _ in while_it_lasts(lambda: self.deadline() <= end):
             self.now = max(self.now, self.deadline())
             self.tick()
             if settle:
@@ -199,7 +200,7 @@ class Lone:
         """Let time pass; what was sent, and when."""
         end = self.now + seconds
         sent: list[tuple[float, Packet]] = []
-        while self.side.endpoint.deadline().at <= end:
+        for _ in while_it_lasts(lambda: self.side.endpoint.deadline().at <= end):
             self.now = max(self.now, self.side.endpoint.deadline().at)
             sent += [(self.now, packet) for packet in self.side.handle(Tick(), self.now)]
         self.now = end

@@ -13,6 +13,7 @@ from rustpbx.session.options import CallOption
 from rustpbx.sip import events as sip
 from rustpbx.sip.message import NameAddr
 from rustpbx.sip.uri import parse_uri
+from tests.kit.rounds import while_it_lasts
 
 OFFER = (
     b"v=0\r\no=- 1 1 IN IP4 192.0.2.9\r\ns=-\r\nc=IN IP4 192.0.2.9\r\nt=0 0\r\n"
@@ -70,8 +71,8 @@ class Bench:
     def wait(self, seconds: float) -> list[Effect]:
         """Let time pass, stopping at every deadline on the way."""
         end, out = self.now + seconds, []
-        while (at := self.core.deadline().at) <= end:
-            self.now = at
+        for _ in while_it_lasts(lambda: self.core.deadline().at <= end):
+            self.now = self.core.deadline().at
             out += self._tick()
         self.now = end
         return out

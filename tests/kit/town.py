@@ -25,6 +25,7 @@ from rustpbx.sip.message import REASONS, Lines, NameAddr, Request, Response, Via
 from rustpbx.sip.parser import parse_message
 from rustpbx.sip.uri import NO_PARAMS, Params, Uri, parse_uri
 from tests.kit.peers_sip import Side, title, udp
+from tests.kit.rounds import while_it_lasts
 
 FOREVER = float("inf")
 
@@ -279,7 +280,7 @@ class Town:
 
     def settle(self) -> None:
         """Deliver in order until nothing is under way."""
-        while self._wire:
+        for _ in while_it_lasts(lambda: self._wire):
             data, source, destination = self._wire.pop(0)
             arrow = Arrow(self.now, self._name(source), self._name(destination), data)
             resident = self._residents.get(destination)
@@ -288,11 +289,15 @@ class Town:
             if resident is not None and not lost:
                 self.put(destination, resident.receive(data, source, self.now))
 
+    def deadline(self) -> float:
+        """When the next of them wants to be woken."""
+        return min(resident.deadline() for resident in self._residents.values())
+
     def advance(self, seconds: float) -> None:
         """Let time pass, with everybody woken at each deadline on the way."""
         end = self.now + seconds
-        while (at := min(resident.deadline() for resident in self._residents.values())) <= end:
-            self.now = max(self.now, at)
+        for _ in while_it_lasts(lambda: self.deadline() <= end):
+            self.now = max(self.now, self.deadline())
             for address, resident in self._residents.items():
                 self.put(address, resident.wake(self.now))
             self.settle()

@@ -26,6 +26,7 @@ from rustpbx.sip.uri import parse_uri
 from tests.kit.hostile import Hostile, Kind
 from tests.kit.hostile_calls import CAROL, STRANGER, Book, ProxiedWire, User
 from tests.kit.peers_sip import ALICE, ANSWER, BOB, OFFER, Packet, request
+from tests.kit.rounds import while_it_lasts
 
 MOST_CALLS = 3
 
@@ -215,7 +216,7 @@ class Calls(Hostile):
         """After a while over a good wire: a call is up or over on both sides, and both believe in the same session."""
         end = self.wire.now + RECOVERY
         self.wire.settle()
-        while self.wire.deadline() <= end:
+        for _ in while_it_lasts(lambda: self.wire.deadline() <= end):
             self.wire.wait_until(self.wire.deadline())
             self.wire.settle()
         forked = {packet.message.call_id for packet in self.wire.forked.values()}

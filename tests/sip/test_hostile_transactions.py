@@ -12,6 +12,7 @@ from rustpbx.sip.timing import Timing
 from tests.kit.hostile import Hostile, Kind, Wire
 from tests.kit.hostile_transactions import Asked, Node, Served, fork
 from tests.kit.peers_sip import ALICE, BOB, Packet
+from tests.kit.rounds import while_it_lasts
 
 METHODS = ["INVITE", "INVITE", "INVITE", "OPTIONS", "BYE", "INFO"]
 PROVISIONALS = [100, 180, 183]
@@ -102,11 +103,11 @@ class Transactions(Hostile):
             self.wire.put(node.cancel(asked, self.wire.now))
         self.answer_all()
         end = self.wire.now + (1 if self.cut else 2) * self.timing.limit + self.timing.t4
-        while self.wire.deadline() <= end:
+        for _ in while_it_lasts(lambda: self.wire.deadline() <= end):
             self.wire.wait_until(self.wire.deadline())
             if self.cut:
                 self.wire.flying.clear()
-            while self.wire.flying:
+            for _ in while_it_lasts(lambda: self.wire.flying):
                 self.wire.settle()
                 self.answer_all()
         for node in self.nodes:
