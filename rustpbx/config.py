@@ -156,6 +156,8 @@ _PARSE: dict[type, dict[str, values.Parse[Any]]] = {
         "ssl_client_certificate": values.filled,
         "ssl_client_key": values.filled,
         "tls_verify": values.one_of("full", "none"),
+        "tls_clients": values.one_of("any", "certified"),
+        "ws_origins": values.list_of(values.origin),
         "alpn": values.list_of(values.filled),
         "mtu": values.within(0, 65535),
         "pass_headers": values.list_of(values.header_pattern),

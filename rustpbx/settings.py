@@ -178,6 +178,10 @@ class UaConfig:
     ssl_client_key: str | None = None
     """What we show to whom we connect, if that is not our own certificate."""
     tls_verify: Literal["full", "none"] = "full"
+    tls_clients: Literal["any", "certified"] = "any"
+    """Who may connect to us by TLS: anybody, or who shows a certificate of those authorities."""
+    ws_origins: tuple[str, ...] = ()
+    """Pages of other hosts whose browsers may speak SIP over WebSocket with us."""
     alpn: tuple[str, ...] = ()
     dtmf_inband: bool = False
     """Whether keys are looked for in the audio of calls whose agents do not say."""

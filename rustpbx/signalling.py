@@ -104,8 +104,9 @@ def streams_of(ua: UaConfig) -> Streams:
         client_certificate=ua.ssl_client_certificate,
         client_key=ua.ssl_client_key,
         verify=ua.tls_verify == "full",
+        certified_clients=ua.tls_clients == "certified",
         alpn=ua.alpn,
     )
     tls = Tls(files)
     tls.ready(server=any(transport.secure for transport in ports))
-    return Streams(ports=ports, tls=tls)
+    return Streams(ports=ports, tls=tls, origins=frozenset(ua.ws_origins))

@@ -129,6 +129,8 @@ KEYS = [
     Key("ua.ssl_client_certificate", "/c.pem", "/c.pem", 1, "expected a string"),
     Key("ua.ssl_client_key", "/k.pem", "/k.pem", 1, "expected a string"),
     Key("ua.tls_verify", "none", "none", "no", "must be one of full, none"),
+    Key("ua.tls_clients", "certified", "certified", "some", "must be one of any, certified"),
+    Key("ua.ws_origins", ["https://app.test"], ("https://app.test",), ["app.test"], "expected a URL with"),
     Key("ua.alpn", ["sip"], ("sip",), "sip", "expected a list"),
     Key("ua.dtmf_inband", True, True, 1, "expected true or false"),
     Key("ua.pass_headers", ["X-*", "Subject"], ("X-*", "Subject"), ["X A"], "expected the name of a header field"),

@@ -155,3 +155,34 @@ async def test_a_phones_call_without_an_offer() -> None:
             assert "what can I do" in heard_text(call.hear())
             await agent.send("hangup")
             await agent.ended()
+
+
+@pytest.mark.parametrize("limited", [True, False])
+async def test_inactivity_timeout_is_one_calls_own(limited: bool) -> None:
+    """The option ends this call when its phone falls silent; without it a silent phone is nobody's matter."""
+    async with quiet_house() as house:
+        call = await house.phone.dial(DIAL, sends_silence=False)
+        async with house.incoming() as (agent, _):
+            await agent.send("accept", option={"inactivityTimeout": 3} if limited else {})
+            await call.answered()
+            if limited:
+                took, reason, initiator = await until_over(agent)
+                assert 3 <= took <= 4
+                assert (reason, initiator) == ("inactivityTimeout", "system")
+            else:
+                await trio.sleep(60)
+                await agent.send("hangup")
+                assert (await over(agent))["reason"] == "system"
+
+
+async def test_inactivity_in_the_agents_own_socket() -> None:
+    """On `/call` it is the client's audio that must come."""
+    async with quiet_house() as house, house.agent("/call") as agent:
+        await agent.send("invite", option={"inactivityTimeout": 3})
+        await agent.until("answer")
+        for _ in range(10):
+            await trio.sleep(1)
+            await agent.send_audio(bytes(640))
+        before = trio.current_time()
+        assert (await agent.until("hangup"))["reason"] == "inactivityTimeout"
+        assert 3 <= trio.current_time() - before <= 4

@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 import attrs
 
 from rustpbx.config import Config, Network
+from rustpbx.shell.origins import may_come
 
 IpAddress = IPv4Address | IPv6Address
 
@@ -26,8 +27,6 @@ ADMIN_PATHS = ("/call/lists", "/call/kill", "/list", "/kill", "/ami")
 
 _OF_A_CALL = re.compile(r"/call/.+/sip", re.DOTALL)
 """What is shown of one call: also for those who run the server only."""
-
-_DEFAULT_PORTS = {"http": 80, "https": 443, "ws": 80, "wss": 443}
 
 
 @attrs.frozen(kw_only=True)
@@ -134,14 +133,11 @@ class Access:
         return name == "localhost" or name.endswith(".localhost") or name in listed or _is_literal(host)
 
     def _origin_problem(self, request: RequestFacts) -> str:
-        origin = request.headers.get("origin")
-        if origin is None or origin.lower() in self.origins:
-            return ""
-        host = request.headers.get("host", "")
+        origin, host = request.headers.get("origin"), request.headers.get("host", "")
         peer = _ip(request.peer)
         if peer and any(peer in network for network in self.trusted_proxies):
             host = request.headers.get("x-forwarded-host", host)
-        if _host_port(origin) is not None and _host_port(origin) == _host_port(f"{origin.partition(':')[0]}://{host}"):
+        if origin is None or may_come(origin, host, self.origins):
             return ""
         return f"origin {origin[:100]} is not allowed: add it to `origins`"
 
@@ -212,13 +208,3 @@ def _client(request: RequestFacts, trusted: tuple[Network, ...]) -> IpAddress | 
     while hops and address is not None and any(address in network for network in trusted):
         address = _ip(hops.pop())
     return address
-
-
-def _host_port(origin: str) -> tuple[str, int] | None:
-    """Host and port of an origin, the scheme's default port filled in."""
-    try:
-        parts = urlsplit(origin.lower())
-        port = parts.port or _DEFAULT_PORTS.get(parts.scheme)
-    except ValueError:
-        return None
-    return (parts.hostname, port) if parts.hostname and port else None

@@ -440,6 +440,8 @@ class CallCore:
         dtmf = self.talk.option.dtmf
         if self.config.dtmf_inband if dtmf is None or dtmf.inband is None else dtmf.inband:
             self._out.append(effects.SeekTones())
+        if self.talk.option.inactivity_timeout:
+            self._out.append(effects.LimitSilence(float(self.talk.option.inactivity_timeout)))
         if self.talk.option.subscribe and self.config.call_type is not CallType.WEBSOCKET:
             self._out.append(effects.CopyAudio())
         if self.talk.option.asr is not None and not self.talk.option.asr.start_when_answer:

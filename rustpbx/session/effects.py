@@ -342,6 +342,13 @@ class Listen:
 
 
 @attrs.frozen
+class LimitSilence:
+    """Report when nothing comes from the far end for so many seconds."""
+
+    seconds: float
+
+
+@attrs.frozen
 class CopyAudio:
     """Copy what both sides say to the agent from now on."""
 
@@ -447,6 +454,7 @@ Effect = (
     | ReleaseKeys
     | Listen
     | CopyAudio
+    | LimitSilence
     | StartTrack
     | Say
     | FinishTrack

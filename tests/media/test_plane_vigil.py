@@ -88,3 +88,15 @@ async def test_without_a_time_out_nobody_looks() -> None:
     rig.open()
     rig.tick(100 * SECOND)
     assert told(rig) == []
+
+
+async def test_a_leg_may_have_a_limit_of_its_own() -> None:
+    """It is told of after that, whatever the plane has; the others are as they were."""
+    for general in (None, 20.0):
+        rig = Rig(media_timeout=general)
+        rig.open("a")
+        rig.open("b")
+        rig.plane.limit_silence("a", 2.0)
+        rig.tick(3 * 50)
+        assert rig.told("a") == [MediaSilent("a", 2.0)]
+        assert rig.told("b") == []

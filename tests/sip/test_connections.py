@@ -28,6 +28,7 @@ from tests.kit.stacks import (
     RawStream,
     call_to,
     make_stack,
+    open_stacks,
     options,
     raw_stream,
     talk,
@@ -37,6 +38,7 @@ from tests.kit.stacks import (
 
 CAROL = "10.0.0.3"
 UPGRADE = "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n"
+SIP_UPGRADE = f"{UPGRADE}Sec-WebSocket-Version: 13\r\nSec-WebSocket-Protocol: sip\r\n"
 TCP = f"sip:bob@{BOB};transport=tcp"
 
 
@@ -289,19 +291,35 @@ async def test_an_idle_connection_ends_and_one_with_a_call_on_it_does_not() -> N
     [
         (f"{UPGRADE}Sec-WebSocket-Version: 13\r\n", 400),
         (f"{UPGRADE}Sec-WebSocket-Version: 13\r\nSec-WebSocket-Protocol: chat\r\n", 400),
+        (f"{SIP_UPGRADE}Origin: https://evil.test\r\n", 403),
+        (f"{SIP_UPGRADE}Origin: null\r\n", 403),
         (f"{UPGRADE}Sec-WebSocket-Version: 8\r\nSec-WebSocket-Protocol: sip\r\n", 426),
         ("", 400),
     ],
-    ids=["no-subprotocol", "other-subprotocol", "old-version", "no-upgrade"],
+    ids=["no-subprotocol", "other-subprotocol", "foreign-page", "no-page", "old-version", "no-upgrade"],
 )
 async def test_who_does_not_want_sip_over_websocket_is_told(head: str, status: int) -> None:
-    """The subprotocol `sip` is required; version 13 is, and an upgrade."""
+    """The subprotocol `sip` is required; version 13 is, and an upgrade, and a page that may."""
     async with two_stacks() as (_, bob, wire):
         stream = await wire.host(CAROL).connect(BOB, 5080)
         await stream.send_all(f"GET / HTTP/1.1\r\nHost: {BOB}\r\n{head}\r\n".encode())
         assert (await stream.receive_some()).split(b" ")[1] == str(status).encode()
         await trio.sleep(60)
         assert (len(bob.stack._connections), bob.stack.counters["bugs"]) == (0, 0)
+
+
+@pytest.mark.parametrize("origin", [None, f"http://{BOB}:5080", "https://PHONE.test"])
+async def test_pages_of_our_own_and_of_listed_hosts_speak_sip(origin: str | None) -> None:
+    """And programs, which have no Origin."""
+    async with open_wire(seed=3) as wire:
+        ports = {Transport.WS: 5080}
+        bob = make_stack(wire, BOB, ports=ports, origins=frozenset({"https://phone.test"}))
+        async with open_stacks(bob):
+            stream = await wire.host(CAROL).connect(BOB, 5080)
+            page = "" if origin is None else f"Origin: {origin}\r\n"
+            await stream.send_all(f"GET / HTTP/1.1\r\nHost: {BOB}:5080\r\n{SIP_UPGRADE}{page}\r\n".encode())
+            assert (await stream.receive_some()).startswith(b"HTTP/1.1 101 ")
+            await trio.aclose_forcefully(stream)
 
 
 @pytest.mark.rfc("7118", "5")

@@ -371,6 +371,25 @@ async def test_a_server_that_wants_a_client_certificate_gets_ours_and_hears_the_
     assert set(asked_for) == {"bob.test"}
 
 
+@pytest.mark.parametrize("shows", [None, "one", "a stranger's"])
+async def test_a_server_for_certified_clients_only(shows: str | None, tmp_path: Path) -> None:
+    """`tls_clients = "certified"`: who shows no certificate, or one that no authority of ours issued, gets nothing."""
+    stranger = trustme.CA() if shows == "a stranger's" else None
+    client = make_files(tmp_path, "alice.test", ca=stranger)
+    files = client if shows else attrs.evolve(client, certificate=None, private_key=None)
+    async with open_wire(seed=3) as wire:
+        wire.names["bob.test"] = (BOB,)
+        alice = make_stack(wire, ALICE, ports={}, tls=Tls(files))
+        bob = make_stack(wire, BOB, tls=make_tls(tmp_path / "bob", "bob.test", certified_clients=True))
+        async with open_stacks(alice, bob):
+            if shows == "one":
+                await talk(alice, bob, "sips:bob@bob.test:5061")
+            else:
+                alice.stack.wish(call_to("sips:bob@bob.test:5061"))
+                assert isinstance(await alice.until(CallRefused), CallRefused)
+                assert bob.titles == []
+
+
 # -- another way in the middle of a call ----------------------------------------------------------------------------
 
 

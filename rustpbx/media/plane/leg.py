@@ -84,6 +84,7 @@ class Leg:
     seeks_tones: bool = False  # digits are looked for in its audio
     life: int = -1  # packets of both kinds when the vigil last looked, and since when they are as many
     quiet_since: float = 0.0
+    patience: float | None = None  # seconds of silence that are too much; None is as the plane has it
     muted: bool = False  # what is played on it is silence
     failed: bool = False
     dropped: int = 0

@@ -78,7 +78,7 @@ class Plane:
         self._egress = Egress(self._bank, self._outlet, self.counters, self._guard)
         self._hearing = Hearing(self._bank, self.counters, self._guard, self._eject, offload or InlineOffload())
         self._ingress = Ingress(self._bank, ports, self.counters, eject=self._eject, route=self._egress.route)
-        self._vigil = Vigil(config.media_timeout) if config.media_timeout is not None else None
+        self._vigil = Vigil(config.media_timeout)
         self._media_clock = MediaClock(self, clock)
         self._reporting = Reporting(self._bank, self._outlet, self.counters, rng, self._eject)
         # NTP wants finer steps than the clock's milliseconds: one offset, then differences.
@@ -126,8 +126,7 @@ class Plane:
         self._ingress.drain(due, due + self._epoch)
         self._hearing.hear(due)
         self._reporting.report(due, due + self._epoch)
-        if self._vigil is not None:
-            self._vigil.look(self._legs.values(), due)
+        self._vigil.look(self._legs.values(), due)
 
     @property
     def idle(self) -> bool:
@@ -319,6 +318,13 @@ class Plane:
         if not found.failed:
             found.watch = watch
             self._hearing.listen(found)
+
+    def limit_silence(self, leg: str, seconds: float) -> None:
+        """Tell `MediaSilent` when so long nothing has come from the leg's peer, in place of `media_timeout`.
+
+        Raises `MediaError` if there is no such leg.
+        """
+        self._find(leg).patience = seconds
 
     def seek_tones(self, leg: str) -> None:
         """Look for DTMF tones in the audio of a leg from now on: `DigitPressed` with `inband`.

@@ -38,6 +38,7 @@ class Stream:
     def __init__(self, form: StreamFormat, sink: Callable[[bytes], None]) -> None:
         self.form = form
         self.sink = sink
+        self.fed = 0  # messages so far
         self._waiting = bytearray()
 
     def feed(self, data: bytes) -> int:
@@ -49,6 +50,7 @@ class Stream:
             raise MediaError(f"{len(data)} bytes of {self.form.codec} are no whole samples")
         if len(data) > LONGEST * self.form.frame:
             raise MediaError(f"{len(data)} bytes of {self.form.codec} in one message: at most five seconds")
+        self.fed += 1
         self._waiting += data
         surplus = len(self._waiting) - LONGEST * self.form.frame
         dropped = -(-surplus // self.form.frame) if surplus > 0 else 0

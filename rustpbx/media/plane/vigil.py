@@ -19,9 +19,9 @@ UNSEEN = -1
 
 
 class Vigil:
-    """Over the legs of one plane; `timeout` in seconds."""
+    """Over the legs of one plane; `timeout` in seconds is for legs without a limit of their own (None: no limit)."""
 
-    def __init__(self, timeout: float) -> None:
+    def __init__(self, timeout: float | None) -> None:
         self._timeout = timeout
         self._next = 0.0
 
@@ -31,11 +31,19 @@ class Vigil:
             return
         self._next = now + INTERVAL
         for leg in legs:
-            life = leg.totals()[0] + leg.reporter.received
-            if leg.format is None or leg.format.direction is not Direction.SENDRECV:
-                leg.life = UNSEEN
-            elif life != leg.life:
-                leg.life, leg.quiet_since = life, now
-            elif now - leg.quiet_since >= self._timeout and not leg.failed:
-                leg.quiet_since = now
-                leg.tell(MediaSilent(leg.name, self._timeout))
+            patience = self._timeout if leg.patience is None else leg.patience
+            if patience is not None:
+                self._look(leg, patience, now)
+
+    def _look(self, leg: Leg, patience: float, now: float) -> None:
+        life = leg.totals()[0] + leg.reporter.received
+        if leg.stream is not None:
+            life = leg.stream.fed
+        elif leg.format is None or leg.format.direction is not Direction.SENDRECV:
+            leg.life = UNSEEN
+            return
+        if life != leg.life:
+            leg.life, leg.quiet_since = life, now
+        elif now - leg.quiet_since >= patience and not leg.failed:
+            leg.quiet_since = now
+            leg.tell(MediaSilent(leg.name, patience))

@@ -178,6 +178,8 @@ class _Performer:
                 self._services.plane.release(leg)
             case effects.Listen():
                 self._start(lambda: listen(effect.option, leg, self._services, self._task.deliver))
+            case effects.LimitSilence():
+                self._services.plane.limit_silence(leg, effect.seconds)
             case effects.CopyAudio():
                 self._start(lambda: copy_audio(leg, self._services, self._task.play))
             case effects.StartTrack():

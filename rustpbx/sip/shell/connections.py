@@ -34,13 +34,17 @@ log = Journal(__name__)
 
 @attrs.frozen(kw_only=True)
 class Streams:
-    """Which transports but UDP we listen on, and how: the `ports` (0: any free one), the keys, and the bounds."""
+    """Which transports but UDP we listen on, and how: the `ports` (0: any free one), the keys, and the bounds.
+
+    `origins` are those of other hosts' pages whose browsers may come by WebSocket, in lower case.
+    """
 
     ports: Mapping[Transport, int] = attrs.field(factory=dict)
     tls: Tls = attrs.field(factory=Tls)
     patience: Patience = attrs.field(factory=Patience)
     most: int = 2000
     most_of_one: int = 100
+    origins: frozenset[str] = frozenset()
 
 
 class Connections:
@@ -67,6 +71,7 @@ class Connections:
         self._exchange = exchange
         self._ports = streams.ports
         self._tls = streams.tls
+        self._origins = streams.origins
         self._flows = Flows(streams.most, streams.most_of_one)
         self._connections: dict[int, Connection] = {}
         self._kept: set[int] = set()
@@ -208,7 +213,7 @@ class Connections:
             if transport.secure:
                 stream = await accept_tls(stream, self._tls)
             if transport in WEB:
-                return await accept_web(stream, nursery)
+                return await accept_web(stream, nursery, self._origins)
         except BaseException:
             await trio.aclose_forcefully(stream)
             raise

@@ -22,7 +22,8 @@ class TlsFiles:
     """Where the keys are: PEM files; each None is "without". `alpn` are protocol names, none by default.
 
     `ca` are the authorities that peers' certificates must come from, instead of the system's. Without `verify` any
-    certificate is taken: the connection is secret, but nobody knows with whom.
+    certificate is taken: the connection is secret, but nobody knows with whom. With `certified_clients` who connects to
+    us must show a certificate, too.
     """
 
     certificate: str | None = None
@@ -31,6 +32,7 @@ class TlsFiles:
     client_certificate: str | None = None
     client_key: str | None = None
     verify: bool = True
+    certified_clients: bool = False
     alpn: tuple[str, ...] = ()
 
 
@@ -74,6 +76,12 @@ class Tls:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.minimum_version = OLDEST
         _load("ssl_certificate", lambda: context.load_cert_chain(certificate, files.private_key))
+        if files.certified_clients:
+            context.verify_mode = ssl.CERT_REQUIRED
+            if files.ca is None:
+                context.load_default_certs(ssl.Purpose.CLIENT_AUTH)
+            else:
+                _load("ssl_ca", lambda: context.load_verify_locations(files.ca))
         return self._with_alpn(context)
 
     def ready(self, *, server: bool) -> None:

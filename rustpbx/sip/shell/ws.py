@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
 from typing import Any
 
 import trio
@@ -9,12 +10,15 @@ import trio_websocket
 
 from rustpbx.core import Address, address_text
 from rustpbx.errors import RemoteError
+from rustpbx.shell.origins import may_come
 from rustpbx.sip.framing import PING
 from rustpbx.sip.parser import DEFAULT_LIMITS
 
 SUBPROTOCOL = "sip"
 NO_WEBSOCKET = "no SIP over WebSocket there"
 _REFUSAL = b"this is SIP over WebSocket (RFC 7118): ask for the subprotocol sip\n"
+
+_FOREIGN = b"this page may not speak SIP with us: add its origin to ws_origins\n"
 
 
 class WebPipe:
@@ -53,9 +57,17 @@ class WebPipe:
             await trio.aclose_forcefully(self._stream)
 
 
-async def accept_web(stream: trio.abc.Stream, nursery: trio.Nursery) -> WebPipe | None:
-    """The server's side of the handshake; None if the peer wants something else, which has been refused (400, 426)."""
+async def accept_web(stream: trio.abc.Stream, nursery: trio.Nursery, origins: Container[str] = ()) -> WebPipe | None:
+    """The server's side of the handshake; None if the peer wants something else, which has been refused (400, 426).
+
+    So has a browser whose page is neither of this host nor of `origins` (403, RFC 7118 10.1).
+    """
     request = await trio_websocket.wrap_server_stream(nursery, stream, max_message_size=DEFAULT_LIMITS.message)
+    headers = {name.lower(): value.decode("latin-1") for name, value in request.headers}
+    host = request._event.host  # noqa: SLF001 - the library keeps it out of the headers
+    if not may_come(headers.get(b"origin"), host, origins):
+        await request.reject(403, body=_FOREIGN)
+        return None
     if SUBPROTOCOL not in request.proposed_subprotocols:
         await request.reject(400, body=_REFUSAL)
         return None
