@@ -13,8 +13,8 @@ help: ## Show this list
 	@echo "usage: make TARGET [ARGS='...']"
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 10
 
-demo: $(READY) ## Place two real calls on this machine, print them as they happen, keep what each side heard
-	@$(BIN)/python -m rustpbx demo $(ARGS)
+demo: $(READY) ## Place two real calls on this machine, print them as they happen (PROVIDER=deepgram: with that service)
+	@$(BIN)/python -m rustpbx demo $(if $(PROVIDER),--provider $(PROVIDER)) $(ARGS)
 
 test: $(READY) ## Run all tests; installs the programs they test against where it can (root on Debian)
 	@tests/install-peers.sh

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import math
 import time
+from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote
 
@@ -17,7 +18,8 @@ import trio_websocket
 
 from rustpbx.demo.timeline import Timeline
 
-LISTENS = {"vad": {"type": "webrtc"}, "asr": {}, "tts": {}}
+Option = Mapping[str, object]
+LISTENS: Option = {"vad": {"type": "webrtc"}, "asr": {}, "tts": {}}
 PATIENCE = 0.4  # seconds after the last words before the caller's turn counts as over
 UNSHOWN = (
     "sdp timestamp trackId ssrc refer startTime endTime hangupTime ringingTime answerTime from to".split()  # noqa: SIM905
@@ -44,26 +46,39 @@ class Conversation:
 
 
 class Agent:
-    """One agent for one call. `auto_hangup` lets the last playback end the call, else the agent does."""
+    """One agent for one call; `option` is how it takes part.
 
-    def __init__(self, http: str, timeline: Timeline, call: str, greeting: str, *, auto_hangup: bool) -> None:
+    `auto_hangup` lets the last playback end the call, else the agent does.
+    """
+
+    def __init__(
+        self,
+        http: str,
+        timeline: Timeline,
+        call: str,
+        greeting: str,
+        *,
+        auto_hangup: bool,
+        option: Option = LISTENS,
+    ) -> None:
         self.conversation = Conversation(greeting)
         self._url = f"ws://{http}/call/sip?id="
         self._timeline = timeline
         self._call = call
         self._auto_hangup = auto_hangup
+        self._option = option
         self._speaking = False
         self._reply_at = math.inf
         self._gave_up_at = math.inf
 
     async def accept(self, dialog_id: str) -> Conversation:
         """Claim a pending incoming call and talk until it ends."""
-        return await self._talk(dialog_id, {"command": "accept", "option": LISTENS})
+        return await self._talk(dialog_id, {"command": "accept", "option": self._option})
 
     async def invite(self, session_id: str, caller: str, callee: str) -> Conversation:
         """Call somebody and talk until the call ends."""
         return await self._talk(
-            session_id, {"command": "invite", "option": {"caller": caller, "callee": callee, **LISTENS}}
+            session_id, {"command": "invite", "option": {"caller": caller, "callee": callee, **self._option}}
         )
 
     async def _talk(self, session_id: str, first: dict[str, Any]) -> Conversation:

@@ -6,7 +6,7 @@ import argparse
 import importlib.util
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -14,8 +14,8 @@ import attrs
 import trio
 import trio_websocket
 
-from rustpbx.demo import score
-from rustpbx.demo.agent import Agent, Conversation
+from rustpbx.demo import provider, score
+from rustpbx.demo.agent import LISTENS, Agent, Conversation, Option
 from rustpbx.demo.handset import Handset, PhoneReport, running_phone
 from rustpbx.demo.server import HOST, Ports, ServerProcess, choose_ports, running_server, write_config
 from rustpbx.demo.timeline import Timeline
@@ -44,6 +44,7 @@ exit status:
   4  a port that was asked for is taken
   5  the server did not start, or died
   6  the phone's process died
+  7  the speech service is unknown, or its credentials are not in the environment
 """
 
 
@@ -67,12 +68,13 @@ class Stage:
     ports: Ports
     folder: Path
     timeline: Timeline
+    option: Option
 
     async def incoming(self) -> Held:
         """The phone calls; the webhook tells the agent, which accepts."""
         call, sentence = "call-1", SENTENCES[0]
         self.timeline.heading("Call 1: the phone calls, the webhook finds the agent")
-        agent = Agent(self.server.http, self.timeline, call, GREETINGS[0], auto_hangup=True)
+        agent = Agent(self.server.http, self.timeline, call, GREETINGS[0], auto_hangup=True, option=self.option)
 
         async def talk() -> None:
             with trio.move_on_after(WEBHOOK_LIMIT) as limit:
@@ -90,7 +92,7 @@ class Stage:
         """The agent calls; the phone rings and answers."""
         call, sentence = "call-2", SENTENCES[1]
         self.timeline.heading("Call 2: the agent calls the phone")
-        agent = Agent(self.server.http, self.timeline, call, GREETINGS[1], auto_hangup=False)
+        agent = Agent(self.server.http, self.timeline, call, GREETINGS[1], auto_hangup=False, option=self.option)
         caller = f"sip:agent@{HOST}:{self.ports.sip}"
         await self.phone.order("expect", call, sentence=sentence)
         return await self._hold(
@@ -123,7 +125,7 @@ class Stage:
 
 
 @asynccontextmanager
-async def _stage(folder: Path, ports: Ports, timeline: Timeline) -> AsyncIterator[Stage]:
+async def _stage(folder: Path, ports: Ports, timeline: Timeline, option: Option) -> AsyncIterator[Stage]:
     webhook = WebhookReceiver()
     async with trio.open_nursery() as nursery:
         url = await nursery.start(webhook.run)
@@ -134,15 +136,15 @@ async def _stage(folder: Path, ports: Ports, timeline: Timeline) -> AsyncIterato
                 timeline.heading(f"phone up: {phone.uri}")
                 if not await server.warm():
                     timeline.heading("the server's speech models are still being loaded: the first call waits for them")
-                yield Stage(server, phone, webhook, ports, folder, timeline)
+                yield Stage(server, phone, webhook, ports, folder, timeline, option)
         nursery.cancel_scope.cancel()
 
 
-async def perform(folder: Path, ports: Ports) -> bool:
+async def perform(folder: Path, ports: Ports, option: Option = LISTENS) -> bool:
     """Both calls and the verdict; the folder gets the recordings and `demo.json`. Raises `DemoError` in groups."""
     began = time.monotonic()
     timeline = Timeline(lambda line: print(line, flush=True))
-    async with _stage(folder, ports, timeline) as stage:
+    async with _stage(folder, ports, timeline, option) as stage:
         calls = [await stage.incoming(), await stage.outgoing()]
     outcomes = [await score.judge(held.call, held.sentence, held.phone, held.agent, folder) for held in calls]
     for outcome in outcomes:
@@ -162,16 +164,23 @@ def main(argv: Sequence[str] | None = None) -> int:
         missing = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
         if missing:
             raise NotInstalledError(missing)
+        if asked.provider is not None:
+            trio.run(provider.check, asked.provider)
         ports = choose_ports(asked.http_port, asked.sip_port)
         asked.folder.mkdir(parents=True, exist_ok=True)
-        for stale in (*asked.folder.glob("call-*.wav"), asked.folder / "demo.json", asked.folder / "server.log"):
-            stale.unlink(missing_ok=True)
-        passed = trio.run(perform, asked.folder, ports)
+        for stale in ("call-*.wav", "cache/*.pcm", "demo.json", "server.log"):
+            _remove(asked.folder.glob(stale))
+        passed = trio.run(perform, asked.folder, ports, provider.option(asked.provider))
     except KeyboardInterrupt:
         return 130
     except (DemoError, BaseExceptionGroup) as error:
         return _explain(error)
     return 0 if passed else 1
+
+
+def _remove(paths: Iterable[Path]) -> None:
+    for path in paths:
+        path.unlink(missing_ok=True)
 
 
 def _explain(error: BaseException) -> int:
@@ -199,12 +208,18 @@ def _parser() -> argparse.ArgumentParser:
         prog="rustpbx demo",
         description=(
             "Start a server, a phone and a small agent on this machine and hold two real calls over SIP and RTP:\n"
-            "the phone calls the agent, then the agent calls the phone. Needs no account and no network."
+            "the phone calls the agent, then the agent calls the phone. Needs no account and no network,\n"
+            "unless --provider has the server hear and speak with a service in the cloud."
         ),
         epilog=_STATUS,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--folder", type=Path, default=Path("demo-out"), help="where the results go (demo-out)")
+    parser.add_argument(
+        "--provider",
+        metavar="NAME",
+        help="aliyun, deepgram, tencent, tencent_basic, voiceapi (default: embedded speech)",
+    )
     parser.add_argument("--http-port", type=int, default=0, metavar="PORT", help="control port (default: a free one)")
     parser.add_argument("--sip-port", type=int, default=0, metavar="PORT", help="SIP port (default: a free one)")
     return parser

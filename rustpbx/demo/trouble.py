@@ -25,6 +25,12 @@ class NotInstalledError(DemoError):
         )
 
 
+class ProviderError(DemoError):
+    """The speech service that was asked for is unknown, or has no credentials."""
+
+    status = 7
+
+
 class PortTakenError(DemoError):
     """A port that was asked for by name is in use."""
 

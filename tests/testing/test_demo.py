@@ -14,9 +14,10 @@ import trio.testing
 
 from rustpbx import demo
 from rustpbx.demo import show
-from rustpbx.demo.agent import Conversation
+from rustpbx.demo.agent import LISTENS, Conversation
 from rustpbx.demo.handset import PhoneReport
 from rustpbx.demo.phone import save_wav
+from rustpbx.demo.provider import check, option
 from rustpbx.demo.score import Outcome, Score, latencies, read_wav, write_json
 from rustpbx.demo.server import HOST, Ports, ServerProcess, choose_ports, running_server, write_config
 from rustpbx.demo.timeline import Timeline
@@ -150,6 +151,39 @@ def test_speech_is_missing(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captu
     monkeypatch.setattr(show, "PACKAGES", ("json", "surely_not_installed"))
     assert demo.main(["--folder", str(tmp_path)]) == 3
     assert "surely_not_installed is not installed" in capsys.readouterr().err
+
+
+@pytest.mark.local_speech
+@pytest.mark.parametrize(
+    ("provider", "words"),
+    [
+        ("tencent", "set TENCENT_APPID"),
+        ("aliyun", "set DASHSCOPE_API_KEY"),
+        ("deepgram", "set DEEPGRAM_API_KEY"),
+        ("nobody", "available: aliyun, deepgram, local, tencent, tencent_basic, voiceapi"),
+    ],
+)
+def test_a_service_without_credentials(
+    provider: str, words: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """It is named with the variable that is missing, before anything is started."""
+    for name in ("TENCENT_APPID", "DASHSCOPE_API_KEY", "DEEPGRAM_API_KEY"):
+        monkeypatch.delenv(name, raising=False)
+    assert demo.main(["--folder", str(tmp_path / "out"), "--provider", provider]) == 7
+    assert words in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+async def test_a_service_becomes_the_calls_option() -> None:
+    """The agents name it for both directions, and ask for English where that is not its own idea."""
+    assert option(None) == LISTENS
+    assert option("voiceapi") == {**LISTENS, "asr": {"provider": "voiceapi"}, "tts": {"provider": "voiceapi"}}
+    assert option("aliyun") == {
+        **LISTENS,
+        "asr": {"provider": "aliyun", "language": "en"},
+        "tts": {"provider": "aliyun"},
+    }
+    await check("voiceapi")
 
 
 @pytest.mark.real_time
