@@ -13,6 +13,7 @@ from rustpbx.config import parse_config
 from rustpbx.media.events import Direction
 from rustpbx.media.sdp.parser import parse_sdp
 from rustpbx.settings import Config
+from rustpbx.sip.hop import Transport
 from rustpbx.testing.speech import tone
 from tests.kit.agent import Agent
 from tests.kit.baresip import Baresip
@@ -64,27 +65,29 @@ async def calling(house: RealHouse, phone: Baresip, uri: str = "") -> AsyncItera
 
 @asynccontextmanager
 async def sipp_calls(
-    folder: Path, *steps: str, options: tuple[str, ...] = (), **ua: Any
+    folder: Path, *steps: str, options: tuple[str, ...] = (), tcp: bool = False, **ua: Any
 ) -> AsyncIterator[tuple[RealHouse, Agent]]:
     """A server that sipp calls with these steps, and the agent that is told of the call.
 
     At the end sipp must have come to the end of its steps, and nothing must be left of the call.
     """
-    async with open_real_house(folder, **ua) as house:
-        host, port = house.address
-        async with playing(folder, steps, f"{host}:{port}", *options), house.incoming() as agent:
+    async with open_real_house(folder, tcp_port=0 if tcp else None, **ua) as house:
+        assert house.server.stack is not None
+        host, port = house.server.stack.listening[Transport.TCP] if tcp else house.address
+        async with playing(folder, steps, f"{host}:{port}", *options, tcp=tcp), house.incoming() as agent:
             yield house, agent
         assert await house.owned() == NOTHING
 
 
 @asynccontextmanager
 async def sipp_answers(
-    folder: Path, *steps: str, options: tuple[str, ...] = (), **ua: Any
+    folder: Path, *steps: str, options: tuple[str, ...] = (), tcp: bool = False, **ua: Any
 ) -> AsyncIterator[tuple[RealHouse, Agent]]:
     """A server, and an agent that calls sipp with its steps; as `sipp_calls`."""
     async with open_real_house(folder, **ua) as house:
-        async with playing(folder, steps, *options) as port, house.agent() as agent:
-            await agent.send("invite", option={"callee": f"sip:sipp@{LOOPBACK}:{port}", **SPEECH})
+        async with playing(folder, steps, *options, tcp=tcp) as port, house.agent() as agent:
+            callee = f"sip:sipp@{LOOPBACK}:{port}{';transport=tcp' if tcp else ''}"
+            await agent.send("invite", option={"callee": callee, **SPEECH})
             yield house, agent
         assert await house.owned() == NOTHING
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import socket
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -110,10 +109,10 @@ async def test_who_guesses_passwords_is_silenced(tmp_path: Path) -> None:
     async with open_real_house(tmp_path, auth=auth) as house:
         host, port = house.address
         guessing = scenario(tmp_path, "guess.xml")
-        await sipp(tmp_path, guessing, f"{host}:{port}", "-p", sip_port(), "-m", "30", "-l", "1", "-r", "100")
+        await sipp(tmp_path, guessing, f"{host}:{port}", "-p", sip_port(), "-m", "12", "-l", "1", "-r", "100")
         counts = counted(house)
         assert (counts["wrong_credentials"], counts["no_credentials"]) == (10, 10)
-        assert counts["quiet"] == 20
+        assert counts["quiet"] == 2
 
 
 @pytest.mark.interop("sipp", "baresip")
@@ -128,10 +127,14 @@ async def test_who_guesses_passwords_is_silenced(tmp_path: Path) -> None:
 )
 async def test_a_flood_beside_a_call(tmp_path: Path, method: str, agent_name: str, reason: str) -> None:
     """Two thousand requests, a thousand a second: named, counted, not answered; the call beside them stays whole."""
-    limits: dict[str, Any] = {"requests": 50.0, "invites": 5.0, "unlimited": (network("10.255.255.255"),)}
+    limits = LimitsConfig(
+        requests=5.0 if reason == "rate" else 0.0,
+        invites=1.0 if reason == "invite_rate" else 0.0,
+        unlimited=(network("10.255.255.255"),),
+    )
     says = np.tile(np.concatenate([tone(0.8), np.zeros(6400, np.int16)]), 3)
     async with (
-        open_real_house(tmp_path, limits=LimitsConfig(**limits)) as house,
+        open_real_house(tmp_path, limits=limits) as house,
         open_baresip(tmp_path, says=says) as phone,
         called(house, phone) as agent,
     ):
@@ -143,8 +146,8 @@ async def test_a_flood_beside_a_call(tmp_path: Path, method: str, agent_name: st
             await agent.until("speaking", 3)
             await agent.until("silence", 3)
         counts = counted(house)
-        assert counts[reason] > 200
-        assert sum(counts.values()) >= 1000  # a slow machine takes longer to send them, and fifty a second are let in
+        assert set(counts) == {reason}
+        assert counts[reason] > 200  # a slow machine takes longer to send them, and loses some
         assert house.server.stack is not None
         assert house.server.stack.counters["transactions_running"] < 50
         await agent.send("hangup")

@@ -55,11 +55,11 @@ async def talk(house: RealHouse, phone: Baresip, agent: Agent) -> None:
 def protected(house: RealHouse) -> bool:
     """Whether all that we sent had a tag, and all that came was opened; False if all was plain.
 
-    But for one or two reports: baresip sends RTCP APP packets before it has set up its SRTP.
+    But for a few reports: baresip sends RTCP APP packets before it has set up its SRTP.
     """
     counters = house.server.plane.counters
     assert {name for name, count in counters.items() if count and "srt" in name} <= {"srtcp_rejected"}
-    assert counters["srtcp_rejected"] <= 2
+    assert counters["srtcp_rejected"] <= 5
     sizes = {len(packet.payload) for packet in house.rtp.sent}
     assert len(sizes) == 1
     return sizes != {160}
@@ -181,11 +181,10 @@ async def test_baresip_holds_and_resumes(tmp_path: Path) -> None:
             await agent.until("trackEnd")
             await phone.do("sndcode", "7")
             assert (await agent.until("dtmf"))["digit"] == "7"
-            sent, opened = len(house.rtp.sent), await phone.packets_heard()
+            await phone.hears_packets(len(house.rtp.sent))  # its recording ends with the hold
             await phone.do("hangup")
             await over(agent, "caller", "caller")
         await phone.closed()
-        assert sent - opened < 5  # what is still in its socket; its recording ends with the hold
         assert protected(house)
         keys = [sdp(house, "out 200 INVITE", count).media[0].cryptos[0].key for count in (1, 2, 3)]
         assert len(set(keys)) == 1

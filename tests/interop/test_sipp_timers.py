@@ -66,7 +66,7 @@ async def test_a_caller_does_not_refresh(tmp_path: Path) -> None:
         answered = await house.sip.until("in ACK")
         await skip(61)
         await over(agent, "failed", "system")
-        assert 60 <= house.sip.find("out BYE").at - answered.at < 70
+        assert 60 <= house.sip.find("out BYE").at - answered.at < 90
 
 
 @pytest.mark.rfc("4028", "10")
@@ -156,7 +156,7 @@ async def test_a_callee_refreshes_once_and_never_again(tmp_path: Path) -> None:
         refreshed = await house.sip.until("out 200 UPDATE")
         await skip(61)
         await over(agent, "failed", "system")
-        assert 60 <= house.sip.find("out BYE").at - refreshed.at < 70
+        assert 60 <= house.sip.find("out BYE").at - refreshed.at < 90
 
 
 @pytest.mark.rfc("4028", "10")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -17,12 +16,11 @@ from rustpbx.sip.parser import parse_message
 from rustpbx.sip.shell.connections import Streams
 from rustpbx.testing.phone import open_phone
 from rustpbx.testing.voice import heard_text, spoken
-from tests.interop.calls import ANSWER, NOTHING, QUESTION, SPEECH, TAIL, VOICE, over
-from tests.interop.test_sipp import SCENARIOS
+from tests.interop.calls import ANSWER, NOTHING, QUESTION, SPEECH, TAIL, echoed, over, sipp_answers, sipp_calls
 from tests.kit.baresip import open_baresip
 from tests.kit.certificates import authority, make_files, make_tls
-from tests.kit.real import LOOPBACK, free_port, open_real_house
-from tests.kit.sipp import sipp
+from tests.kit.real import LOOPBACK, open_real_house
+from tests.kit.sipp import CALLEE, CALLER, INVITED, audio, expect
 from tests.kit.stacks import options, text_of
 
 pytestmark = pytest.mark.real_time
@@ -90,50 +88,24 @@ async def test_baresip_is_called_by_a_connection(tmp_path: Path, transport: Tran
 @pytest.mark.interop("sipp")
 async def test_sipp_calls_by_tcp(tmp_path: Path) -> None:
     """One connection for the call; sipp sends its BYE by it."""
-    async with open_real_house(tmp_path, tcp_port=0) as house, trio.open_nursery() as nursery:
-        assert house.server.stack is not None
-        host, port = house.server.stack.listening[Transport.TCP]
-        local = str(free_port(socket.SOCK_STREAM))
-        scenario = str(SCENARIOS / "uac_bye.xml")
-        nursery.start_soon(sipp, tmp_path, scenario, f"{host}:{port}", "-p", local, "-t", "t1", "-mp", "30400")
-        async with house.incoming() as agent:
-            await agent.send("accept", option=SPEECH)
-            assert (await agent.ended())[-1] == "hangup"
-        assert {passed.transport for passed in house.sip.messages} == {Transport.TCP}
+    steps = (CALLER.invite(body=audio()), expect(200), CALLER.request("ACK"), *CALLER.hangs_up())
+    async with sipp_calls(tmp_path, *steps, tcp=True) as (house, agent):
+        await agent.send("accept", option=SPEECH)
+        await over(agent, "caller", "caller")
+    assert {passed.transport for passed in house.sip.messages} == {Transport.TCP}
 
 
 @pytest.mark.interop("sipp")
 async def test_sipp_is_called_by_tcp(tmp_path: Path) -> None:
-    """INVITE, 180, 200, ACK, BYE over a connection that we open."""
-    async with open_real_house(tmp_path) as house, trio.open_nursery() as nursery:
-        port = free_port(socket.SOCK_STREAM)
-        scenario = str(SCENARIOS / "uas.xml")
-        nursery.start_soon(
-            sipp, tmp_path, scenario, "-p", str(port), "-t", "t1", "-mp", "30500", "-rtp_echo", name="sipp"
-        )
-        await listening(port)
-        async with house.agent() as agent:
-            callee = f"sip:sipp@{LOOPBACK}:{port};transport=tcp"
-            await agent.send("invite", option={"callee": callee, **SPEECH})
-            await agent.until("answer")
-            await agent.send("tts", text=VOICE, base64=True, endOfStream=True)
-            await agent.until("trackEnd")
-            await agent.send("hangup")
-            assert (await agent.ended())[-1] == "hangup"
-        assert {passed.transport for passed in house.sip.messages} == {Transport.TCP}
-
-
-async def listening(port: int) -> None:
-    """Wait until somebody listens there: a refused connection, unlike a lost datagram, is final."""
-    with trio.fail_after(10):
-        while True:
-            try:
-                stream = await trio.open_tcp_stream(LOOPBACK, port)
-            except OSError:
-                await trio.sleep(0.05)
-            else:
-                await stream.aclose()
-                return
+    """INVITE, 180, 200, ACK, BYE over a connection that we open; what it echoes is heard."""
+    ringing, answer = CALLEE.answers("180 Ringing"), CALLEE.answers("200 OK", body=audio())
+    steps = (expect("INVITE", INVITED), ringing, answer, expect("ACK"), *CALLEE.is_hung_up())
+    async with sipp_answers(tmp_path, *steps, options=("-rtp_echo",), tcp=True) as (house, agent):
+        await agent.until("answer")
+        await echoed(agent)
+        await agent.send("hangup")
+        await over(agent, "system", "system")
+    assert {passed.transport for passed in house.sip.messages} == {Transport.TCP}
 
 
 @pytest.mark.parametrize("transport", [Transport.TCP, Transport.TLS, Transport.WS, Transport.WSS])

@@ -25,7 +25,7 @@ READY = "baresip is ready."
 LENGTH = 60
 """Seconds of the file that a phone plays: longer than any call, because baresip ends a call with its file."""
 
-PATIENCE = 10.0
+PATIENCE = 30.0
 """Seconds that a phone has to do or tell what is waited for."""
 
 MODULE_FOLDERS = ("/usr/lib/baresip/modules", "/usr/local/lib/baresip/modules")
@@ -117,11 +117,15 @@ class Baresip:
         """All that it has recorded, 8 kHz."""
         return np.concatenate([NO_SOUND, *(read_wav(path) for path in sorted(self._folder.glob("dump-*-dec.wav")))])
 
-    async def packets_heard(self) -> int:
-        """How many RTP packets of its one call have come so far."""
-        found = re.search(r"lost=0 .*rcvd=(\d+)", await self.do("audio_debug"), re.DOTALL)
-        assert found is not None, "packets were lost, or there is no call"
-        return int(found[1])
+    async def hears_packets(self, count: int) -> None:
+        """Wait until so many RTP packets of its one call have come. AssertionError if some were lost."""
+        heard = -1
+        with trio.move_on_after(PATIENCE):
+            while heard < count:
+                found = re.search(r"lost=0 .*rcvd=(\d+)", await self.do("audio_debug"), re.DOTALL)
+                assert found is not None, "packets were lost, or there is no call"
+                heard = int(found[1])
+        assert heard >= count, f"of {count} packets {heard} have come within {PATIENCE:g} s"
 
 
 @asynccontextmanager

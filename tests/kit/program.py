@@ -10,7 +10,7 @@ from typing import BinaryIO
 
 import trio
 
-PATIENCE = 10.0
+PATIENCE = 30.0
 """Seconds that a program has to say what is waited for, and to end once it is told to."""
 
 

@@ -31,7 +31,7 @@ INVITED = {"Via": "via", "From": "caller", "To": "callee", "CSeq": "cseq"}
 async def sipp(folder: Path, scenario: str, *options: str) -> None:
     """Run one call of a scenario to its end; fails with sipp's own errors unless it exits with 0."""
     command = ["sipp", "-sf", scenario, "-i", LOOPBACK, "-mi", LOOPBACK, "-m", "1", "-nostdin"]
-    limits = ["-timeout", "20s", "-timeout_error", "-trace_err", "-error_file", "errors.log"]
+    limits = ["-timeout", "60s", "-timeout_error", "-trace_err", "-error_file", "errors.log"]
     done = await trio.run_process(
         [*command, *limits, *options], cwd=folder, check=False, capture_stdout=True, stderr=subprocess.STDOUT
     )
@@ -152,13 +152,30 @@ def scenario(*steps: str) -> str:
 
 
 @asynccontextmanager
-async def playing(folder: Path, steps: Sequence[str], *options: str) -> AsyncIterator[int]:
-    """Sipp with these steps, at the UDP port that it has; the block ends when sipp has come to the end of them.
+async def playing(folder: Path, steps: Sequence[str], *options: str, tcp: bool = False) -> AsyncIterator[int]:
+    """Sipp with these steps, at the port that it has; the block ends when sipp has come to the end of them.
 
-    `options` are sipp's own. Its audio, in `steps` [media_port], comes from where it is wanted.
+    `options` are sipp's own. It is ready for calls by TCP, if not for those by UDP, which are sent again.
     """
-    port, media = free_port(socket.SOCK_DGRAM), free_port(socket.SOCK_DGRAM) // 2 * 2
+    port = free_port(socket.SOCK_STREAM if tcp else socket.SOCK_DGRAM)
+    media = free_port(socket.SOCK_DGRAM) // 2 * 2
     (folder / "steps.xml").write_text(scenario(*steps), encoding="iso-8859-1")
+    where = ("-p", str(port), "-mp", str(media), "-t", "t1" if tcp else "u1")
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(sipp, folder, "steps.xml", "-p", str(port), "-mp", str(media), *options)
+        nursery.start_soon(sipp, folder, "steps.xml", *where, *options)
+        if tcp and steps[0].startswith("<recv"):
+            await _listening(port)
         yield port
+
+
+async def _listening(port: int) -> None:
+    """Wait until somebody listens there: a refused connection, unlike a lost datagram, is final."""
+    with trio.fail_after(30):
+        while True:
+            try:
+                stream = await trio.open_tcp_stream(LOOPBACK, port)
+            except OSError:
+                await trio.sleep(0.05)
+            else:
+                await stream.aclose()
+                return

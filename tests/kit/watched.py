@@ -20,7 +20,7 @@ from rustpbx.sip.parser import parse_message
 from rustpbx.sip.shell.stack import Stack
 from rustpbx.sip.trace import Traced
 
-PATIENCE = 10.0
+PATIENCE = 30.0
 """Seconds that a message has to come or go."""
 
 LAWS = {0: PCMU, 8: PCMA}
