@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import io
+import json
+import wave
+from collections import deque
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import attrs
 import pytest
 import trio
 
 from rustpbx.session.shell.listening import FIRST_PAUSE
 from rustpbx.settings import OutboundConfig
 from rustpbx.speech import voiceapi
-from rustpbx.speech.registry import register_recognizer, unregister
+from rustpbx.speech.registry import register_recognizer, register_synthesizer, unregister
 from rustpbx.testing.network import MemoryNetwork
-from rustpbx.testing.services.service import Answer
+from rustpbx.testing.services.service import Answer, Conversation, EmulatedService, Message
 from rustpbx.testing.services.voiceapi import EmulatedVoiceApi
 from rustpbx.testing.voice import spoken
 from rustpbx.values import network
@@ -30,12 +35,13 @@ EARS = {"asr": {"provider": "distant", "endpoint": f"http://{HOST}:{PORT}"}, "tt
 def _distant() -> Iterator[None]:
     """VoiceApi under a name that nothing else stands in for."""
     register_recognizer("distant", voiceapi.recognizer)
+    register_synthesizer("distant", voiceapi.synthesizer)
     yield
     unregister("distant")
 
 
 @asynccontextmanager
-async def house_with(service: EmulatedVoiceApi) -> AsyncIterator[House]:
+async def house_with(service: EmulatedService) -> AsyncIterator[House]:
     """A server that may reach the service."""
     config = server_config(outbound=OutboundConfig(allow_private=(network("10.0.0.0/8"),)))
     async with quiet_house(config=config) as house, trio.open_nursery() as nursery:
@@ -126,3 +132,118 @@ async def test_the_time_of_a_service_is_measured() -> None:
         ("ttfb.tts.scripted", 400, None),
         ("completed.tts.scripted", 1400, None),
     ]
+
+
+# -- voices ----------------------------------------------------------------------------------------------------------
+
+VOICE = {"asr": {"provider": "scripted"}, "tts": {"provider": "distant", "endpoint": f"http://{HOST}:{PORT}"}}
+DONE = json.dumps({"progress": 1.0, "elapsed": "3ms", "duration": "1s", "size": 0})
+
+
+@attrs.define(eq=False)
+class OddVoice(EmulatedService):
+    """Answers each text with the next list of messages; None is the end of the connection."""
+
+    answers: deque[list[Message | None]] = attrs.field(factory=deque)
+
+    async def converse(self, conversation: Conversation) -> None:
+        """Say what the script has, and wait for the client to go."""
+        await conversation.receive()
+        for message in self.answers.popleft():
+            if message is None:
+                await conversation.drop()
+                return
+            await conversation.send(message)
+        await conversation.receive()
+
+
+def header(*, channels: int = 1, rate: int = 8000) -> bytes:
+    """The begin of a WAV."""
+    file = io.BytesIO()
+    with wave.open(file, "wb") as writer:
+        writer.setparams((channels, 2, rate, 0, "NONE", ""))
+    return file.getvalue()
+
+
+def samples(text: str) -> bytes:
+    """What a text sounds like."""
+    return spoken(text).astype("<i2").tobytes()
+
+
+GOOD: list[Message | None] = [samples("all is well"), DONE]
+ODD: dict[str, tuple[list[Message | None], str, str]] = {
+    "dropped before a word": ([None], "voiceapi dropped the connection", ""),
+    "dropped in the middle": ([samples("half"), None], "voiceapi dropped the connection", "half"),
+    "stereo": ([header(channels=2), DONE], "voiceapi sends WAV that is not 16-bit mono PCM: format 1, 2 channels", ""),
+    "endless header": ([b"RIFF\0\0\0\0WAVEjunk\xff\xff\0\0" + bytes(5000), DONE], "voiceapi sends WAV with a head", ""),
+    "ten megabytes": ([bytes(1024 * 1024)] * 10, "more than 64 s of audio for 4 characters", ""),
+    "nothing": ([], "no audio for 10 s", ""),
+}
+
+
+@pytest.mark.parametrize("name", ODD)
+async def test_a_voice_that_breaks_down_is_one_error(name: str) -> None:
+    """What came of it is heard, its sender and reason are told once, and the next text is spoken."""
+    messages, problem, heard = ODD[name]
+    service = OddVoice(answers=deque([messages, list(GOOD)]))
+    async with house_with(service) as house, answered(house, **VOICE) as (call, agent):
+        await agent.send("tts", text="this", playId="p")
+        await agent.send("tts", text="then", playId="p", endOfStream=True)
+        await agent.until("trackEnd")
+        await agent.send("hangup")
+        await over(agent)
+        assert words(call) == f"{heard} all is well".strip()
+    (error,) = [event for event in agent.events if event["event"] == "error"]
+    assert error["sender"] == "tts.distant"
+    assert error["error"].startswith(problem)
+
+
+@pytest.mark.parametrize(
+    "messages",
+    [
+        ["no json", "[]", '{"other": 1}', samples("all is well"), DONE],
+        [header(), samples("all is well"), DONE],
+        [samples("all is well")[:4000], header(), samples("all is well")[4000:], DONE],
+        [samples("all is well")[:4001], samples("all is well")[4001:], DONE],
+    ],
+    ids=["words that mean nothing", "a WAV header", "a WAV header in the middle", "half a sample"],
+)
+async def test_a_voice_that_is_odd_is_understood(messages: list[Message | None]) -> None:
+    """All of the audio is heard, and nothing else; nobody is bothered."""
+    async with house_with(OddVoice(answers=deque([messages]))) as house, answered(house, **VOICE) as (call, agent):
+        await agent.send("tts", text="this", playId="p", endOfStream=True)
+        await agent.until("trackEnd")
+        await agent.send("hangup")
+        await over(agent)
+        assert words(call) == "all is well"
+    assert "error" not in agent.names
+
+
+async def test_a_voice_that_is_down_for_the_whole_call_is_an_error_each_time() -> None:
+    """Each text is tried, each failure is told with its status, each playback ends; the call goes on."""
+    service = EmulatedVoiceApi(refuse=Answer(503))
+    async with house_with(service) as house, answered(house, **VOICE) as (call, agent):
+        for number in range(3):
+            await agent.send("tts", text=f"text {number}", playId=f"p{number}", endOfStream=True)
+            await agent.until("trackEnd", number + 1)
+        await call.say(spoken("still here"))
+        assert (await agent.until("asrFinal"))["text"] == "still here"
+        await agent.send("hangup")
+        await over(agent)
+    refusals = [(event["sender"], event["error"], event["code"]) for event in agent.events if event["event"] == "error"]
+    assert refusals == [("tts.distant", "voiceapi answered 503 Service Unavailable", 503)] * 3
+    assert len(service.requests) == 3
+
+
+async def test_a_call_that_ends_while_a_voice_speaks_leaves_it_at_once() -> None:
+    """The connection is dropped with the call, and nothing is left of it."""
+    service = EmulatedVoiceApi(delay=0.1)
+    async with house_with(service) as house, answered(house, **VOICE) as (call, agent):
+        await agent.send("tts", text="a long text that takes its time", playId="p")
+        await call.line.sound()
+        assert service.conversations[0].closed is None
+        call.hang_up()
+        await over(agent)
+        await trio.sleep(service.delay)  # it sees that at its next word
+        assert service.conversations[0].closed == 1006
+    assert agent.names[-4:] == ["interruption", "trackEnd", "trackEnd", "hangup"]

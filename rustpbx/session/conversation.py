@@ -14,7 +14,7 @@ from rustpbx.media import events as media
 from rustpbx.session import commands, effects
 from rustpbx.session.effects import Input
 from rustpbx.session.keying import KeyFact, Keys
-from rustpbx.session.options import CallOption, SynthesisOption, merge_synthesis
+from rustpbx.session.options import CallOption, SynthesisOption, merge_synthesis, synthesis_problem
 from rustpbx.session.playback import AutoHangUp, Measurement, Output, PlaybackFact, ServerTrack, Speech, Wanted
 from rustpbx.session.pressing import Presses
 from rustpbx.session.processing import instead
@@ -137,6 +137,8 @@ class Conversation:
                 speech = attrs.evolve(speech, pcm=base64.b64decode(command.text, validate=True))
             except (binascii.Error, ValueError):
                 problem = "text is not valid base64"
+        elif command.text and (problem := synthesis_problem(option)) is not None:
+            speech = attrs.evolve(speech, text="")
         elif command.text and option.provider is None and not self._default_voice:
             problem = "no tts option available"
             if not self.track.accepts(command.play_id):

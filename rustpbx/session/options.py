@@ -14,6 +14,9 @@ from enum import Enum
 
 import attrs
 
+SLOWEST, FASTEST, LOUDEST = 0.1, 10.0, 10
+"""What any voice is asked for: speed and volume. A service that knows less than that takes the nearest it knows."""
+
 
 class CallType(Enum):
     """How the audio of a session travels; the values are those of the wire."""
@@ -231,3 +234,12 @@ def merge_synthesis(call_level: SynthesisOption | None, command_level: Synthesis
     if call_level.extra and command_level.extra:
         given["extra"] = {**call_level.extra, **command_level.extra}
     return attrs.evolve(call_level, **given)
+
+
+def synthesis_problem(option: SynthesisOption) -> str | None:
+    """Why nothing can be said like this, whoever says it; None if it can."""
+    if option.speed is not None and not SLOWEST <= option.speed <= FASTEST:
+        return f"speed is a multiplier of {SLOWEST:g} to {FASTEST:g}, not {option.speed:g}"
+    if option.volume is not None and not 0 <= option.volume <= LOUDEST:
+        return f"volume is 0 to {LOUDEST}, not {option.volume}"
+    return None

@@ -58,6 +58,37 @@ def test_a_service_is_measured_from_the_command_on() -> None:
     assert not told(bench.give(first, last))
 
 
+@pytest.mark.parametrize(
+    ("command", "problem"),
+    [
+        (commands.Tts(text="AAA", base64=True, play_id="p"), "text is not valid base64"),
+        (commands.Tts(text="\u00e9", base64=True, play_id="p"), "text is not valid base64"),
+        (commands.Tts(text="x" * 1024 * 1024, play_id="p"), "more than 256 KB of text wait in this playback"),
+        *(
+            (
+                commands.Tts(text="x", play_id="p", option=SynthesisOption(speed=speed)),
+                f"speed is a multiplier of 0.1 to 10, not {speed:g}",
+            )
+            for speed in (-5.0, 0.0, 11.0, float("nan"), float("inf"))
+        ),
+        *(
+            (
+                commands.Tts(text="x", play_id="p", option=SynthesisOption(volume=volume)),
+                f"volume is 0 to 10, not {volume}",
+            )
+            for volume in (-1, 11)
+        ),
+    ],
+)
+def test_what_cannot_be_said_is_one_error(command: commands.Tts, problem: str) -> None:
+    """In the middle of a playback: nothing of it is said, what comes before and after it is."""
+    bench = talking()
+    before, after = (commands.Tts(text=text, play_id="p") for text in ("before", "after"))
+    done = bench.give(before, command, after)
+    assert errors(done) == [("tts", problem)]
+    assert [effect.entry.text for effect in done if isinstance(effect, effects.Say)] == ["before", "after"]
+
+
 def test_what_waits_for_the_answer_is_bounded_too() -> None:
     """By number and by size; the error comes behind the answer."""
     for command, count, problem in (
