@@ -17,11 +17,15 @@ from functools import partial
 
 import pytest
 from hypothesis import HealthCheck, settings
+from hypothesis.internal.conjecture import engine
 
 REAL_TIME_LIMIT = 240.0
 """Seconds for a test marked `real_time`; those in virtual time have `rustpbx_real_limit`."""
 
 LOCAL_SPEECH_MODULES = ("hibari", "moonshine_cpp", "onnxruntime")
+
+# Its own five minutes are as long as `faulthandler_timeout`, which would end the run before the failure is told.
+engine.MAX_SHRINKING_SECONDS = 60
 
 # Time limits of single examples say more about the machine than about the code.
 _profile = partial(settings, deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True)
