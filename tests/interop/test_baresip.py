@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -245,7 +246,8 @@ async def test_a_phone_asks_for_longer_packets(tmp_path: Path) -> None:
             await over(agent, "system", "system")
         await phone.closed()
         assert {len(packet.payload) for packet in house.rtp.sent} == {320}
-        assert {packet.rtp_time - house.rtp.sent[0].rtp_time for packet in house.rtp.sent[:4]} == {0, 320, 640, 960}
+        steps = [(after.rtp_time - before.rtp_time) % 2**32 for before, after in pairwise(house.rtp.sent)]
+        assert min(steps) == 320  # a slow machine may leave some out
         assert heard_text(phone.heard()) == ANSWER
 
 

@@ -48,7 +48,7 @@ class Line:
 @asynccontextmanager
 async def open_line(tmp_path: Path, transport: str = "udp", algorithm: str = "MD5") -> AsyncIterator[Line]:
     """Registered, with the password; the proxy stands in for the name server, which knows nothing of the domain."""
-    exchange = (LOOPBACK, free_port(socket.SOCK_STREAM))
+    exchange = (LOOPBACK, free_port(socket.SOCK_DGRAM, socket.SOCK_STREAM))
     proxy = f"sip:{exchange[0]}:{exchange[1]};transport={transport}"
     account = attrs.evolve(documented_account(), outbound_proxy=proxy)
     assert account.credential is not None
@@ -119,7 +119,7 @@ async def test_the_account_calls(tmp_path: Path, transport: str) -> None:
 
 async def test_a_wrong_password_is_told(tmp_path: Path) -> None:
     """Refused twice is refused: the account failed, with Kamailio's status, and nothing more is sent."""
-    port = free_port(socket.SOCK_DGRAM)
+    port = free_port(socket.SOCK_DGRAM, socket.SOCK_STREAM)
     account = attrs.evolve(documented_account(), outbound_proxy=f"sip:{LOOPBACK}:{port}")
     async with open_exchange(tmp_path, port, {"1001": "another"}, {}):
         async with open_real_house(tmp_path, register_users=(account,)) as house:

@@ -26,7 +26,7 @@ from tests.interop.calls import (
 )
 from tests.kit.agent import Agent
 from tests.kit.real import LOOPBACK, RealHouse
-from tests.kit.sipp import CALLEE, CALLER, INVITED, audio, expect, respond
+from tests.kit.sipp import CALLEE, CALLER, INVITED, audio, expect, playing, respond
 
 pytestmark = [pytest.mark.interop("sipp"), pytest.mark.real_time]
 
@@ -194,6 +194,26 @@ async def test_the_agent_sends_a_callee_elsewhere(tmp_path: Path, outcome: str) 
             reject = await agent.until("reject")
             assert (reject["code"], reject["reason"]) == (486, "Busy Here")
             await hang_up(agent)
+
+
+@pytest.mark.rfc("3891", "3")
+async def test_somebody_takes_the_callers_place(tmp_path: Path) -> None:
+    """An INVITE with Replaces: the newcomer is heard in the same session, and who was there before is hung up on."""
+    (tmp_path / "newcomer").mkdir()
+    async with sipp_calls(tmp_path, *CALLS, *CALLER.is_hung_up()) as (house, agent):
+        await agent.send("accept", option=SPEECH)
+        await house.sip.until("in ACK")
+        answer = house.sip.find("out 200 INVITE").message
+        call, to, caller = answer.call_id, answer.to.tag, answer.from_.tag
+        replaces = f"Replaces: {call};to-tag={to};from-tag={caller}"
+        steps = [CALLER.invite(replaces, body=audio()), expect(200), CALLER.request("ACK"), *CALLER.is_hung_up()]
+        host, port = house.address
+        async with playing(tmp_path / "newcomer", steps, f"{host}:{port}", *ECHO):
+            await house.sip.until("in 200 BYE")
+            assert (await agent.until("other"))["sender"] == "replaces"
+            await echoed(agent)
+            await hang_up(agent)
+    assert destinations(house)[-1] == audio_port(house, "in INVITE", 2)
 
 
 async def test_keys_come_in_info(tmp_path: Path) -> None:

@@ -144,7 +144,8 @@ async def open_baresip(
     baresip's words: `audio_codecs=PCMA;ptime=40`; `config` are further lines of its configuration.
     """
     folder = tmp_path / user
-    sip, control = free_port(socket.SOCK_DGRAM), free_port(socket.SOCK_STREAM)
+    sip = free_port(socket.SOCK_DGRAM, socket.SOCK_STREAM, count=3)  # it has TLS at the second one
+    control = sip + 2
     settings = {"host": LOOPBACK, "sip": sip, "control": control, "max_calls": max_calls}
     _set_up(folder, settings, f"<sip:{user}@{LOOPBACK}>;{account}\n", says, config)
     # Without stdbuf it would tell only at its end that it is ready.

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import random
 import socket
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -28,11 +29,19 @@ from tests.kit.watched import WatchedPorts, WatchedSip
 LOOPBACK = "127.0.0.1"
 
 
-def free_port(kind: socket.SocketKind) -> int:
-    """A port that nobody holds right now."""
-    with socket.socket(socket.AF_INET, kind) as probe:
-        probe.bind((LOOPBACK, 0))
-        return int(probe.getsockname()[1])
+def free_port(*kinds: socket.SocketKind, count: int = 1) -> int:
+    """The first of `count` ports in a row that nobody holds right now, for each kind of socket."""
+    while True:
+        with ExitStack() as held:
+            first = 0
+            try:
+                for number, kind in itertools.product(range(count), kinds):
+                    probe = held.enter_context(socket.socket(socket.AF_INET, kind))
+                    probe.bind((LOOPBACK, first + number if first else 0))
+                    first = first or int(probe.getsockname()[1])
+            except (OSError, OverflowError):
+                continue  # one of them is taken, or there is no such port
+            return first
 
 
 async def skip(seconds: float) -> None:

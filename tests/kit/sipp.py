@@ -158,7 +158,8 @@ async def playing(folder: Path, steps: Sequence[str], *options: str, tcp: bool =
     `options` are sipp's own. It is ready for calls by TCP, if not for those by UDP, which are sent again.
     """
     port = free_port(socket.SOCK_STREAM if tcp else socket.SOCK_DGRAM)
-    media = free_port(socket.SOCK_DGRAM) // 2 * 2
+    media = free_port(socket.SOCK_DGRAM, count=4)
+    media += media % 2
     (folder / "steps.xml").write_text(scenario(*steps), encoding="iso-8859-1")
     where = ("-p", str(port), "-mp", str(media), "-t", "t1" if tcp else "u1")
     async with trio.open_nursery() as nursery:
