@@ -16,7 +16,7 @@ import numpy.typing as npt
 import trio
 
 from rustpbx.core import Address
-from rustpbx.media.events import Codec, Fact, MediaFormat, SrtpKey, SrtpKeys, SrtpSuite
+from rustpbx.media.events import Codec, Fact, MediaFormat, SrtpKey, SrtpKeys, SrtpSuite, VadParams
 from rustpbx.media.plane.bank import PACKET
 from rustpbx.media.plane.plane import Plane, PlaneConfig
 from rustpbx.media.plane.port import Datagram, Parcel
@@ -116,6 +116,20 @@ class Measured:
             data = build_rtp(rtp)
             packets.append(np.frombuffer((sealer.sealed(data) or b"") if sealer else data, np.uint8))
         return np.array(packets)
+
+    def tap(self) -> None:
+        """Have somebody listen to every leg, so that its audio is decoded; nobody takes the blocks."""
+        for leg in range(len(self._packets[0])):
+            self._plane.tap(str(leg), seconds=0.5, capacity=1)
+
+    def watch(self, engine: str) -> None:
+        """Watch every leg for speech."""
+        for leg in range(len(self._packets[0])):
+            self._plane.watch_speech(str(leg), VadParams(engine=engine))
+
+    async def deliberate(self) -> None:
+        """Score what neural detectors wait for, until cancelled, on this thread."""
+        await self._plane.deliberate()
 
     def tick(self) -> None:
         """One tick; what it took is in the last of `blocks`."""

@@ -31,6 +31,7 @@ from rustpbx.journal import Journal
 from rustpbx.media.fetch import Fetcher
 from rustpbx.media.plane.plane import Plane, PlaneConfig
 from rustpbx.media.plane.port import Ports, real_ports
+from rustpbx.media.vad.detector import ENGINES
 from rustpbx.outbound import OutboundPolicy, Reach, open_client, open_guarded_client
 from rustpbx.session.options import CallType
 from rustpbx.session.params import DEFAULT_SERVER_SIDE_TRACK, SessionParams
@@ -327,7 +328,7 @@ async def serve(
     `config` is a `Config`, or the path of a configuration file, or nothing. `keys` are those of `config.toml`, laid
     over the file or the defaults (`udp_port=5070`, `ua={"addr": "127.0.0.1"}`); with a `Config` there are none.
     Without `http` agents are only those of this program. `outside` is the real world, or virtual time
-    (`rustpbx.testing`). `warm_up` loads the embedded speech at once instead of with its first use.
+    (`rustpbx.testing`). `warm_up` loads the embedded speech and the silero VAD at once instead of with their first use.
 
     Leaving the block, also by an exception or cancellation, ends all calls (BYE, `hangup`) and everything that was
     started. Raises `ConfigError`, OSError if an address cannot be bound, and what the block raises as it is.
@@ -346,6 +347,7 @@ async def serve(
         nursery = await exits.enter_async_context(trio.open_nursery())
         if warm_up and isinstance(world.offload, Workers):
             nursery.start_soon(_warm_up, world.offload)
+            nursery.start_soon(_warm_up_vad, world.offload)
         yield server
         nursery.cancel_scope.cancel()
 
@@ -370,6 +372,14 @@ async def _warm_up(workers: Workers) -> None:
         log.warning("embedded speech could not be loaded: %s", problem)
     else:
         log.info(local.READY)
+
+
+async def _warm_up_vad(offload: Offload) -> None:
+    """Load silero before the first call needs it: importing onnxruntime holds Python up for a tenth of a second."""
+    try:
+        await offload.thread(ENGINES["silero"](False).load)
+    except RustpbxError as problem:
+        log.warning("VAD engine silero cannot be had: %s", problem)
 
 
 def _say_hello(server: Server) -> None:

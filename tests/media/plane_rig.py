@@ -185,7 +185,7 @@ class Rig:
     async def deliberating(self) -> AsyncIterator[None]:
         """Have what the neural detectors wait for scored, as `Plane.run` does."""
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(self.plane._hearing.deliberation.run)
+            nursery.start_soon(self.plane.deliberate)
             yield
             nursery.cancel_scope.cancel()
 

@@ -10,6 +10,7 @@ import attrs
 import numpy as np
 import pytest
 import trio
+import trio.lowlevel
 import trio.testing
 from hypothesis import given
 from hypothesis import strategies as st
@@ -30,6 +31,8 @@ from rustpbx.media.events import (
 from rustpbx.media.plane.deliberation import BACKLOG
 from rustpbx.media.rtp import RtpPacket, build_rtp
 from rustpbx.media.vad.detector import ENGINES
+from rustpbx.shell.workers import open_workers
+from tests.kit.utterance import utterance
 from tests.media.plane_rig import Rig, Stream, as_sent, g711, tone
 from tests.media.test_plane_coded import EightBits
 
@@ -363,3 +366,29 @@ async def test_any_course_of_events_gives_pairs(steps: list[str]) -> None:
     assert kinds(facts) == [SpeechStarted, SpeechEnded] * (len(facts) // 2)
     moments = [heard(fact, 0)[1] for fact in facts]
     assert moments == sorted(moments)
+
+
+@pytest.mark.real_time
+@pytest.mark.local_speech
+async def test_threads_hear_what_is_heard_without_them() -> None:
+    """A sentence and silence on sixteen legs, scored by silero in real threads: the facts are those of one thread."""
+    told = []
+    async with open_workers({}) as workers:
+        for offload in (None, workers):
+            rig = Rig(offload=offload, max_calls=16)
+            legs = [str(leg) for leg in range(16)]
+            ports = [rig.open(leg) for leg in legs]
+            streams = [Stream(ssrc=leg) for leg in range(16)]
+            for leg in legs:
+                rig.plane.watch_speech(leg, VadParams(engine="silero", silence_padding=0.5))
+            async with rig.deliberating():
+                for frame in utterance(8000)[: utterance(8000).size // 160 * 160].reshape(-1, 160):
+                    for port, stream in zip(ports, streams, strict=True):
+                        rig.ports.arrive(port, stream.packet(frame))
+                    rig.tick()
+                    while rig.plane._hearing.deliberation.waiting:
+                        await trio.lowlevel.checkpoint()
+                told.append([[await rig.facts[leg].receive() for _ in range(2)] for leg in legs])
+            assert rig.plane.counters["vad_chunks_dropped"] == 0
+    assert told[0] == told[1]
+    assert [kinds(facts) for facts in told[1]] == [[SpeechStarted, SpeechEnded]] * 16

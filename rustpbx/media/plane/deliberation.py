@@ -159,6 +159,11 @@ class Deliberation:
         """Whether any leg was ever watched so: if not, a tick need not ask further."""
         return bool(self._lanes)
 
+    @property
+    def waiting(self) -> int:
+        """How many batches wait to be scored."""
+        return len(self._batches)
+
     def watch(self, leg: Leg) -> None:
         """Begin to watch a leg, or end it if it has no `watch` of this kind; with a fresh memory in any case."""
         for lane in self._lanes.values():

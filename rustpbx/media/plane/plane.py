@@ -116,8 +116,12 @@ class Plane:
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """The clock, and beside it what takes longer than a tick: until cancelled, whatever happens in them."""
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._hearing.deliberation.run)
+            nursery.start_soon(self.deliberate)
             await self._media_clock.run(task_status=task_status)
+
+    async def deliberate(self) -> None:
+        """Score what neural detectors wait for, until cancelled: a part of `run`, for whoever ticks by hand."""
+        await self._hearing.deliberation.run()
 
     def tick(self, due: float) -> None:
         """One step of 20 ms; `due` is the time it stands for. Called by the clock."""

@@ -82,7 +82,11 @@ def _session() -> Any:
     options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
-    return onnxruntime.InferenceSession(read_model(), options, providers=["CPUExecutionProvider"])
+    model = read_model()
+    try:
+        return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # its errors have no common base
+        raise MediaError(f"onnxruntime cannot run its model: {error}") from error
 
 
 def read_model(package: str = PACKAGE) -> bytes:
