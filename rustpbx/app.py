@@ -377,7 +377,8 @@ async def _warm_up(workers: Workers) -> None:
 async def _warm_up_vad(offload: Offload) -> None:
     """Load silero before the first call needs it: importing onnxruntime holds Python up for a tenth of a second."""
     try:
-        await offload.thread(ENGINES["silero"](False).load)
+        with trio.CancelScope(shield=True):  # a process must not end while one of its threads does this
+            await offload.thread(ENGINES["silero"](False).load)
     except RustpbxError as problem:
         log.warning("VAD engine silero cannot be had: %s", problem)
 

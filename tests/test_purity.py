@@ -50,11 +50,11 @@ HANDOVERS = (
     *("media/plane/deliberation.py", "media/plane/leg.py", "media/plane/plane.py"),
     *("media/plane/source.py", "media/plane/tap.py"),
 )
-"""Where the plane hands facts and audio to tasks: with Trio's channels, events, nurseries, no clock and no sockets."""
+"""Where the plane hands facts and audio to tasks: with Trio's channels, events and nurseries, no clock or sockets."""
 
 HANDOVER_NAMES = {
     *("MemorySendChannel", "MemoryReceiveChannel", "open_memory_channel", "Event"),
-    *("open_nursery", "TaskStatus", "TASK_STATUS_IGNORED"),
+    *("open_nursery", "CancelScope", "TaskStatus", "TASK_STATUS_IGNORED"),
     *("WouldBlock", "BrokenResourceError", "ClosedResourceError", "BusyResourceError", "EndOfChannel"),
     *("lowlevel", "abc"),
 }

@@ -30,9 +30,10 @@ class CallType(Enum):
 class VadOption:
     """Voice activity detection on the remote party's audio; its events are `speaking` and `silence`.
 
-    `type` is the engine: `webrtc`, `silero`, `ten`. `samplerate` is in Hz. `speech_padding` is how long speech must
+    `type` is the engine: `webrtc`, `silero`, `ten`. `samplerate` changes nothing: each engine hears the rate that serves
+    it. `speech_padding` is how long speech must
     last before `speaking`, `silence_padding` how long silence must last before `silence`, both in ms.
-    `voice_threshold` and `ratio` are 0..1. `silence_timeout`, in ms, repeats `silence` for as long as nobody
+    `voice_threshold` is 0..1, a score above it is speech (not for `webrtc`); `ratio` is not used. `silence_timeout`, in ms, repeats `silence` for as long as nobody
     speaks; None is off. `max_buffer_duration_secs` is in seconds. `endpoint` and the secrets are for external engines.
     """
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import attrs
 import numpy as np
@@ -27,6 +27,8 @@ from rustpbx.media.plane.news import News, Times
 from rustpbx.media.plane.stages import FRAME, HISTORY, Samples, Slots
 from rustpbx.media.vad.detector import ENGINES, Engine
 from rustpbx.shell.offload import Offload
+
+T = TypeVar("T")
 
 log = Journal(__name__)
 
@@ -248,14 +250,14 @@ class Deliberation:
         if not lane.loaded and not await self._load(lane):
             return
         if any(map(lane.current, batch.members)):
-            self._apply(batch, await self._offload.thread(partial(judge, batch)))
+            self._apply(batch, await self._finish(partial(judge, batch)))
 
     async def _load(self, lane: Lane) -> bool:
         """Load a lane's engine; if that cannot be done, its legs are told and not watched any more."""
         if lane not in self._lanes.values():
             return False
         try:
-            await self._offload.thread(lane.engine.load)
+            await self._finish(lane.engine.load)
         except OverloadedError:
             raise
         except Exception as error:  # noqa: BLE001 - a library's own errors have no common base
@@ -268,6 +270,13 @@ class Deliberation:
             return False
         lane.loaded = True
         return True
+
+    async def _finish(self, work: Callable[[], T]) -> T:
+        """Work in a thread, and wait for it even when cancelled: a process that ends while a library of C++ is at work
+        in one of its threads is aborted.
+        """
+        with trio.CancelScope(shield=True):
+            return await self._offload.thread(work)
 
     def _forget(self, leg: Leg) -> None:
         leg.watch = None
