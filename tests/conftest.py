@@ -19,6 +19,9 @@ import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis.internal.conjecture import engine
 
+from rustpbx.errors import MediaError
+from rustpbx.media.vad.detector import ENGINES
+
 REAL_TIME_LIMIT = 240.0
 """Seconds for a test marked `real_time`; those in virtual time have `rustpbx_real_limit`."""
 
@@ -56,6 +59,11 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         missing = [name for name in LOCAL_SPEECH_MODULES if importlib.util.find_spec(name) is None]
         if missing:
             pytest.skip(f"{', '.join(missing)} not installed (pip install 'rustpbx[local]')")
+    for marker in item.iter_markers("vad"):
+        try:
+            ENGINES[marker.args[0]](False).load()
+        except MediaError as problem:
+            pytest.skip(f"{marker.args[0]}: {problem}")
     for marker in item.iter_markers("package"):
         missing = [name for name in marker.args if importlib.util.find_spec(name) is None]
         if missing:

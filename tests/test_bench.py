@@ -10,12 +10,14 @@ from pathlib import Path
 import attrs
 import pytest
 
+from bench import vad
 from bench.__main__ import VoidError, collect
 from bench.judge import COMPARED, LARGE, MIDDLE, SMALL, Results, quickest
 from bench.messages import Messages
 from bench.report import section
 from bench.run import Run, delays
 from bench.signalling import Signalling
+from bench.srtp import BLOCK
 
 ROOT = Path(__file__).parents[1]
 
@@ -147,3 +149,13 @@ def test_it_runs() -> None:
     lines = ran.stdout.splitlines()
     assert [line.split()[1] for line in lines[:3]] == ["calls"] * 3
     assert "calls went through" in lines[3]
+
+
+async def test_the_bench_of_voice_activity_runs() -> None:
+    """A moment of each part: every detector that can be had here is measured, and a ratio is what it says."""
+    assert vad.Figures(rate=8000, together=20.0, alone=90.0).ratio == 4.5
+    figures = vad.infer(8000, calls=3, rounds=2)
+    assert min(figures.together, figures.alone) > 0
+    costs = await vad.watch(calls=3, ticks=2 * BLOCK)
+    assert list(costs)[:3] == ["none", "webrtc", "silero"]
+    assert min(costs.values()) > 0

@@ -23,7 +23,7 @@ def watched_by(engine: str, **option: object) -> dict[str, object]:
 
 
 @pytest.mark.local_speech
-@pytest.mark.parametrize("engine", ["silero", pytest.param("ten", marks=pytest.mark.package("ten_vad"))])
+@pytest.mark.parametrize("engine", ["silero", pytest.param("ten", marks=pytest.mark.vad("ten"))])
 async def test_a_sentence_is_one_speaking_and_one_silence(engine: str) -> None:
     """Real speech through a whole call: it begins and ends when the sentence does, and silence goes on after it."""
     sound = utterance(8000)

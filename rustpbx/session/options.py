@@ -30,11 +30,11 @@ class CallType(Enum):
 class VadOption:
     """Voice activity detection on the remote party's audio; its events are `speaking` and `silence`.
 
-    `type` is the engine: `webrtc`, `silero`, `ten`. `samplerate` changes nothing: each engine hears the rate that serves
-    it. `speech_padding` is how long speech must
-    last before `speaking`, `silence_padding` how long silence must last before `silence`, both in ms.
-    `voice_threshold` is 0..1, a score above it is speech (not for `webrtc`); `ratio` is not used. `silence_timeout`, in ms, repeats `silence` for as long as nobody
-    speaks; None is off. `max_buffer_duration_secs` is in seconds. `endpoint` and the secrets are for external engines.
+    `type` is the engine: `webrtc`, `silero`, `ten`. `speech_padding` is how long speech must last before `speaking`,
+    `silence_padding` how long silence must last before `silence`, both in ms. A score above `voice_threshold`, 0..1, is
+    speech (not for `webrtc`). `silence_timeout`, in ms, repeats `silence` for as long as nobody speaks; None is off.
+    The rest changes nothing: each engine hears the rate that serves it, whatever `samplerate` says; `ratio`,
+    `max_buffer_duration_secs`, `endpoint` and the secrets are for engines elsewhere.
     """
 
     type: str = "webrtc"

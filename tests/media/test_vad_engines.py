@@ -59,7 +59,7 @@ def test_a_batch_scores_what_each_stream_scores_alone(rate: int) -> None:
 
 
 @pytest.mark.local_speech
-@pytest.mark.package("ten_vad")
+@pytest.mark.vad("ten")
 def test_ten_tells_a_sentence_from_silence() -> None:
     """Most chunks of the sentence are speech, none of the silence before it is; streams do not disturb each other."""
     engine, sound = ten.Ten(), utterance(16000)

@@ -276,7 +276,8 @@ class Deliberation:
         in one of its threads is aborted.
         """
         with trio.CancelScope(shield=True):
-            return await self._offload.thread(work)
+            result = await self._offload.thread(work)
+        return result
 
     def _forget(self, leg: Leg) -> None:
         leg.watch = None
