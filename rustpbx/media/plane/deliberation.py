@@ -277,7 +277,7 @@ class Deliberation:
         """
         with trio.CancelScope(shield=True):
             result = await self._offload.thread(work)
-        return result
+        return result  # noqa: RET504 - within the block mypy thinks that the scope may swallow it
 
     def _forget(self, leg: Leg) -> None:
         leg.watch = None
