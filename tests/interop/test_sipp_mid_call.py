@@ -41,6 +41,15 @@ def reinvites(*fields: str, body: str, cseq: int = 2, ack: str = "") -> tuple[st
     return again, expect(200, CSeq=f"{cseq} INVITE"), CALLER.request("ACK", body=ack, cseq=cseq)
 
 
+async def offer(house: RealHouse, agent: Agent, *, update: bool = False) -> None:
+    """Our side of the call offers once more what is agreed."""
+    track = (await agent.until("answer"))["trackId"]
+    await house.sip.until("in ACK")
+    agreed = house.sip.find("out 200 INVITE").message.body
+    assert house.server.stack is not None
+    house.server.stack.wish(SendOffer(track, agreed, update=update))
+
+
 async def hang_up(agent: Agent) -> None:
     """The agent ends the call."""
     await agent.send("hangup")
@@ -100,6 +109,41 @@ async def test_a_change_that_we_cannot_follow(tmp_path: Path) -> None:
     assert destinations(house) == [audio_port(house, "in INVITE")]
 
 
+@pytest.mark.rfc("3311", "5.2")
+async def test_a_caller_moves_by_update(tmp_path: Path) -> None:
+    """In the middle of a call as before it: answered in the 200, and our audio goes where it says."""
+    moved = CALLER.request("UPDATE", body=audio(port="[media_port+2]", version=2), cseq=2)
+    steps = [*CALLS, *SIGNAL, moved, expect(200, CSeq="2 UPDATE", Content_Type="sdp"), *CALLER.is_hung_up()]
+    async with sipp_calls(tmp_path, *steps, options=ECHO) as (house, agent):
+        await agent.send("accept", option=SPEECH)
+        await agent.until("answer")
+        await echoed(agent)
+        await signal(house, agent)
+        await house.sip.until("out 200 UPDATE")
+        await echoed(agent)
+        await hang_up(agent)
+    assert destinations(house) == [audio_port(house, "in INVITE"), audio_port(house, "in UPDATE")]
+
+
+@pytest.mark.rfc("3311", "5.1")
+@pytest.mark.parametrize("update", [True, False])
+@pytest.mark.parametrize("status", ["200 OK", "488 Not Acceptable Here", "491 Request Pending"])
+async def test_we_offer_a_session(tmp_path: Path, status: str, *, update: bool) -> None:
+    """By UPDATE or re-INVITE: taken, refused for good, or refused for the moment and made again; the call goes on."""
+    name = "UPDATE" if update else "INVITE"
+    ack = () if update else (expect("ACK"),)
+    refused = () if status == "200 OK" else (expect(name), respond(status), *ack)
+    taken = () if status.startswith("488") else (expect(name), respond("200 OK", body=audio()), *ack)
+    allow = "Allow: INVITE, ACK, BYE, CANCEL, INFO, UPDATE"
+    steps = [CALLER.invite(allow, body=audio()), expect(200), CALLER.request("ACK"), *refused, *taken]
+    async with sipp_calls(tmp_path, *steps, *CALLER.is_hung_up(), options=ECHO) as (house, agent):
+        await agent.send("accept", option=SPEECH)
+        await offer(house, agent, update=update)
+        await house.sip.until(f"in {'488' if status.startswith('488') else '200'} {name}")
+        await echoed(agent)
+        await hang_up(agent)
+
+
 @pytest.mark.rfc("6337", "3.1.2")
 async def test_a_caller_asks_for_our_offer(tmp_path: Path) -> None:
     """A re-INVITE without SDP gets an offer; its ACK has the answer, and moves the audio."""
@@ -134,10 +178,7 @@ async def test_two_offers_meet(tmp_path: Path) -> None:
     ]
     async with sipp_calls(tmp_path, *steps) as (house, agent):
         await agent.send("accept", option=SPEECH)
-        await house.sip.until("in ACK")
-        assert house.server.stack is not None
-        answer = house.sip.find("out 200 INVITE").message.body
-        house.server.stack.wish(SendOffer(agent.events[0]["trackId"], answer))
+        await offer(house, agent)
         await house.sip.until("out ACK", 2)
         await hang_up(agent)
 
