@@ -28,9 +28,12 @@ from rustpbx.embed.call import Call
 from rustpbx.embed.door import Calls, Door, Handler, answer_each
 from rustpbx.errors import LocalError, RustpbxError, SpeechError
 from rustpbx.journal import Journal
+from rustpbx.media.codec.registry import is_possible
+from rustpbx.media.events import Codec
 from rustpbx.media.fetch import Fetcher
 from rustpbx.media.plane.plane import Plane, PlaneConfig
 from rustpbx.media.plane.port import Ports, real_ports
+from rustpbx.media.sdp.formats import CodecRules
 from rustpbx.media.vad.detector import ENGINES
 from rustpbx.outbound import OutboundPolicy, Reach, open_client, open_guarded_client
 from rustpbx.session.options import CallType
@@ -185,6 +188,7 @@ async def _start(
         max_calls=config.max_calls,
         dial_plan=dial_plan,
         srtp=_srtp_rules(ua, outside.token_bytes),
+        codecs=_codec_rules(ua),
         sip_port=sip[1] if sip is not None else 0,
         dtmf_inband=ua.dtmf_inband,
     )
@@ -265,6 +269,15 @@ def _srtp_rules(ua: UaConfig, token_bytes: Callable[[int], bytes]) -> SrtpRules:
         (user.server, user.username, user.srtp) for user in ua.register_users if user.srtp and not user.disabled
     ]
     return SrtpRules.of(ua.srtp, ua.srtp_suites, accounts, token_bytes)
+
+
+def _codec_rules(ua: UaConfig) -> CodecRules:
+    """What calls may be spoken in, without the codecs whose library is not here."""
+    possible = tuple(codec for codec in map(Codec, ua.codecs) if is_possible(codec))
+    if len(possible) < len(ua.codecs):
+        missing = ", ".join(sorted({*ua.codecs} - {codec.value for codec in possible}))
+        log.warning("no library for %s: calls go without", missing)
+    return CodecRules(possible or (Codec.PCMU, Codec.PCMA), own_order=ua.codec_order == "own")
 
 
 def _own_address(stack: Stack | None, sip: Address | None) -> str:

@@ -24,6 +24,7 @@ from rustpbx.settings import (
     AmiConfig,
     AuthConfig,
     CallRecordConfig,
+    CodecName,
     Config,
     Credential,
     DialConfig,
@@ -92,6 +93,7 @@ _VENDOR = values.one_of(
 )
 _SRTP = values.one_of(*get_args(SrtpWish))
 _SUITE = values.one_of(*get_args(SuiteName), aliases={name.lower(): name for name in get_args(SuiteName)})
+_CODEC = values.one_of(*get_args(CodecName), aliases={name.lower(): name for name in get_args(CodecName)})
 _ALGORITHMS = {"SHA-256": 64, "MD5": 32, "SHA-512-256": 64}
 """Of digest authentication, and how many hex digits they make."""
 _ALGORITHM = values.one_of(*_ALGORITHMS, aliases={name.lower(): name for name in _ALGORITHMS})
@@ -163,6 +165,8 @@ _PARSE: dict[type, dict[str, values.Parse[Any]]] = {
         "pass_headers": values.list_of(values.header_pattern),
         "srtp": _SRTP,
         "srtp_suites": values.list_of(_SUITE),
+        "codecs": values.some_of(_CODEC),
+        "codec_order": values.one_of("peer", "own"),
     },
     HandlerConfig: {
         "type": values.one_of("webhook"),

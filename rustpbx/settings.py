@@ -19,6 +19,7 @@ LogFormat = Literal["console", "json"]
 SrtpWish = Literal["off", "prefer", "require"]
 PrackWish = Literal["supported", "required", "off"]
 TimerWish = Literal["on", "accept", "off"]
+CodecName = Literal["PCMU", "PCMA", "G722", "opus"]
 SuiteName = Literal[
     "AES_CM_128_HMAC_SHA1_80",
     "AES_CM_128_HMAC_SHA1_32",
@@ -165,6 +166,10 @@ class UaConfig:
     """Whether audio is SRTP: never, where the peer does it too, or always."""
     srtp_suites: tuple[SuiteName, ...] = ("AES_CM_128_HMAC_SHA1_80", "AES_256_CM_HMAC_SHA1_80")
     """What we offer, best first; all of them are accepted."""
+    codecs: tuple[CodecName, ...] = ("PCMU", "PCMA")
+    """What calls may be spoken in, best first: what we offer, and what we take of an offer."""
+    codec_order: Literal["peer", "own"] = "peer"
+    """Whose order decides which codec of an offer is answered."""
     tcp_port: int | None = None
     tls_port: int | None = None
     ws_port: int | None = None

@@ -196,6 +196,20 @@ def list_of(parse: Parse[T]) -> Parse[tuple[T, ...]]:
     return parse_list
 
 
+def some_of(parse: Parse[T]) -> Parse[tuple[T, ...]]:
+    """The same with one item at least, and none twice."""
+
+    def parse_some(value: object) -> tuple[T, ...]:
+        items = list_of(parse)(value)
+        if not items:
+            raise BadValueError("must not be empty")
+        if len(set(items)) < len(items):
+            raise BadValueError("names something twice")
+        return items
+
+    return parse_some
+
+
 def duration(value: object) -> float:
     """Seconds, from a number of seconds or a text like `50s`, `1m 30s`, `500ms`."""
     if isinstance(value, (int, float)) and not isinstance(value, bool):

@@ -114,6 +114,8 @@ KEYS = [
         ["F8_128_HMAC_SHA1_80"],
         "must be one of AES_CM_128_HMAC_SHA1_80",
     ),
+    Key("ua.codecs", ["OPUS", "g722"], ("opus", "G722"), ["G729"], "must be one of PCMU, PCMA, G722, opus"),
+    Key("ua.codec_order", "own", "own", "mine", "must be one of peer, own"),
     Key("ua.max_redirects", 1, 1, 0, "must be 1 to"),
     Key("ua.prack", "Required", "required", "maybe", "must be one of supported, required, off"),
     Key("ua.session_timers", "accept", "accept", True, "expected a string"),

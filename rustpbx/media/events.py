@@ -24,6 +24,8 @@ class Codec(Enum):
 
     PCMU = "PCMU"
     PCMA = "PCMA"
+    G722 = "G722"
+    OPUS = "opus"
 
 
 class Direction(Enum):
@@ -82,13 +84,25 @@ class SrtpKeys:
 
 
 @attrs.frozen(kw_only=True)
+class OpusParams:
+    """How a peer wants to be sent Opus (RFC 7587 6.1): rates are in Hz and bits a second, `bitrate` None as we like."""
+
+    playback_rate: int = 48_000
+    bitrate: int | None = None
+    fec: bool = False
+    dtx: bool = False
+    cbr: bool = False
+
+
+@attrs.frozen(kw_only=True)
 class MediaFormat:
     """One agreed audio stream.
 
-    `remote` is the RTP address from the peer's SDP, `rtcp` where its RTCP goes (equal to `remote` under rtcp-mux,
-    None for no RTCP). `receive_pt` is what the peer puts on packets to us, `send_pt` what we put on ours; the same
-    for telephone-event (None if not agreed). `ptime` in ms is what the peer asked us to send. With `srtp` both sides
-    send SRTP and SRTCP and nothing else.
+    `remote` is the RTP address from the peer's SDP, `rtcp` where its RTCP goes (equal to `remote` under rtcp-mux, None
+    for no RTCP). `receive_pt` is what the peer puts on packets to us, `send_pt` what we put on ours; the same for
+    telephone-event (None if not agreed), whose durations count `dtmf_rate` Hz if not as the codec's clock does.
+    `ptime` in ms is what the peer asked us to send. `opus` is how it wants that codec. With `srtp` both sides send
+    SRTP and SRTCP and nothing else.
     """
 
     codec: Codec
@@ -100,8 +114,10 @@ class MediaFormat:
     direction: Direction = Direction.SENDRECV
     receive_dtmf_pt: int | None = None
     send_dtmf_pt: int | None = None
+    dtmf_rate: int | None = None
     ptime: int = 20
     srtp: SrtpKeys | None = None
+    opus: OpusParams = OpusParams()
 
 
 @attrs.frozen

@@ -13,10 +13,13 @@ from rustpbx.errors import MediaError
 from rustpbx.media.events import MediaFormat, SrtpKey
 from rustpbx.media.sdp.crypto import NO_SECURITY, PLAIN, Security, SrtpMode, SrtpPolicy
 from rustpbx.media.sdp.encoder import encode_sdp
+from rustpbx.media.sdp.formats import CodecRules
 from rustpbx.media.sdp.model import SessionDescription
 from rustpbx.media.sdp.negotiate import LocalMedia, NegotiationError, accept_answer, answer, offer
 from rustpbx.media.sdp.parser import parse_sdp
 from rustpbx.media.srtp import SUPPORTED
+
+G711 = CodecRules()
 
 
 class Agreement:
@@ -29,12 +32,27 @@ class Agreement:
     """
 
     def __init__(
-        self, host: str, port: int, ssrc: int, session_id: int, srtp: SrtpPolicy = PLAIN, *, sip_port: int = 0
+        self,
+        host: str,
+        port: int,
+        ssrc: int,
+        session_id: int,
+        srtp: SrtpPolicy = PLAIN,
+        *,
+        sip_port: int = 0,
+        codecs: CodecRules = G711,
     ) -> None:
         self._policy = srtp
         self._own = frozenset((host, own) for own in (port, port + 1, sip_port) if own > 1)
         self._local = LocalMedia(
-            host=host, port=port, ssrc=ssrc, session_id=session_id, version=session_id, security=self._fresh_keys()
+            host=host,
+            port=port,
+            ssrc=ssrc,
+            session_id=session_id,
+            version=session_id,
+            security=self._fresh_keys(),
+            codecs=codecs.codecs,
+            own_order=codecs.own_order,
         )
         self._last_peer_key: SrtpKey | None = None
         self._pending: SessionDescription | None = None
@@ -125,6 +143,12 @@ class Agreement:
         return body
 
 
-def check_offer(body: bytes, srtp: SrtpPolicy = PLAIN, host: str = "127.0.0.1", sip_port: int = 0) -> None:
+def check_offer(
+    body: bytes,
+    srtp: SrtpPolicy = PLAIN,
+    host: str = "127.0.0.1",
+    sip_port: int = 0,
+    codecs: CodecRules = G711,
+) -> None:
     """Raise what answering `body` from `host` would raise, before anything is set up for it."""
-    Agreement(host, 0, 1, 1, attrs.evolve(srtp, entropy=bytes), sip_port=sip_port).answer(body)
+    Agreement(host, 0, 1, 1, attrs.evolve(srtp, entropy=bytes), sip_port=sip_port, codecs=codecs).answer(body)

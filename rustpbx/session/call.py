@@ -17,8 +17,9 @@ from rustpbx.errors import MediaError, RemoteError
 from rustpbx.machine import Machine
 from rustpbx.media.events import MediaFormat
 from rustpbx.media.sdp.crypto import SrtpPolicy
+from rustpbx.media.sdp.formats import CodecRules
 from rustpbx.session import commands, effects, events
-from rustpbx.session.agreement import Agreement, check_offer
+from rustpbx.session.agreement import G711, Agreement, check_offer
 from rustpbx.session.conversation import Conversation
 from rustpbx.session.dialling import DialError, Dialling, header_lines
 from rustpbx.session.effects import Effect, Input
@@ -63,8 +64,8 @@ class CallConfig:
 
     `default_voice` says whether a text can be spoken where no option names a provider. `admit` asks the dial policy
     for a call that the agent places: "" if it may be, else why not; `admit_transfer` for a blind transfer. `srtp` says
-    which calls are protected. `sip_port` is our own UDP port for SIP. `dtmf_inband` looks for keys in the audio of
-    calls whose option does not say.
+    which calls are protected, `codecs` what they may be spoken in. `sip_port` is our own UDP port for SIP.
+    `dtmf_inband` looks for keys in the audio of calls whose option does not say.
     """
 
     session_id: str
@@ -78,6 +79,7 @@ class CallConfig:
     admit_transfer: Callable[[Uri], str] = lambda _: ""
     dtmf_inband: bool = False
     srtp: SrtpRules = NO_SRTP
+    codecs: CodecRules = G711
     sip_port: int = 0
 
 
@@ -237,7 +239,7 @@ class CallCore:
         try:
             if call.offer:
                 srtp = self.config.srtp.incoming(call.callee.uri)
-                check_offer(call.offer, srtp, call.local_host, self.config.sip_port)
+                check_offer(call.offer, srtp, call.local_host, self.config.sip_port, self.config.codecs)
         except (MediaError, RemoteError) as problem:
             self.report.problem = str(problem)
             self.report.status = getattr(problem, "reply", 488)
@@ -321,7 +323,16 @@ class CallCore:
         self._out.append(effects.OpenLeg(self._incoming.local_host))
 
     def _new_agreement(self, ready: effects.LegReady, srtp: SrtpPolicy) -> Agreement:
-        return Agreement(ready.host, ready.port, ready.ssrc, self._sdp_id, srtp, sip_port=self.config.sip_port)
+        config = self.config
+        return Agreement(
+            ready.host,
+            ready.port,
+            ready.ssrc,
+            self._sdp_id,
+            srtp,
+            sip_port=config.sip_port,
+            codecs=config.codecs,
+        )
 
     def _agree(self, ready: effects.LegReady) -> None:
         """Answer the phone's offer, or make one where it sent none; once per call."""

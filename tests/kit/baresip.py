@@ -137,17 +137,19 @@ async def open_baresip(
     account: str = "regint=0",
     max_calls: int = 4,
     config: str = "",
+    rate: int = RATE,
 ) -> AsyncIterator[Baresip]:
     """A phone, ready for calls, with its files in a folder of `tmp_path`; its process ends with the block.
 
-    It plays `says` (8 kHz) 0.3 s into each call, and silence then. `account` are the parameters of its account, in
-    baresip's words: `audio_codecs=PCMA;ptime=40`; `config` are further lines of its configuration.
+    It plays `says` (at `rate` Hz) 0.3 s into each call, and silence then. `account` are the parameters of its account,
+    in baresip's words: `audio_codecs=PCMA;ptime=40`; `config` are further lines of its configuration.
     """
     folder = tmp_path / user
     sip = free_port(socket.SOCK_DGRAM, socket.SOCK_STREAM, count=3)  # it has TLS at the second one
     control = sip + 2
     settings = {"host": LOOPBACK, "sip": sip, "control": control, "max_calls": max_calls}
-    _set_up(folder, settings, f"<sip:{user}@{LOOPBACK}>;{account}\n", says, config)
+    _set_up(folder, settings, f"<sip:{user}@{LOOPBACK}>;{account}\n", config)
+    _record(folder / "says.wav", says, rate)
     # Without stdbuf it would tell only at its end that it is ready.
     command = ["stdbuf", "-oL", "baresip", "-4", "-v", "-s", "-f", str(folder)]
     async with (
@@ -164,11 +166,16 @@ async def open_baresip(
             nursery.cancel_scope.cancel()
 
 
-def _set_up(folder: Path, settings: Mapping[str, object], account: str, says: Pcm, more: str) -> None:
+def _set_up(folder: Path, settings: Mapping[str, object], account: str, more: str) -> None:
     folder.mkdir()
     first_rtp = free_port(socket.SOCK_DGRAM) // 2 * 2
     modules = next(name for name in MODULE_FOLDERS if Path(name).is_dir())
     ports = {"first_rtp": first_rtp, "last_rtp": first_rtp + 40}
     (folder / "config").write_text(CONFIG.format(folder=folder, modules=modules, **ports, **settings) + more)
     (folder / "accounts").write_text(account)
-    write_wav(folder / "says.wav", np.concatenate([BREATH, says, np.zeros(LENGTH * RATE, np.int16)]))
+
+
+def _record(path: Path, says: Pcm, rate: int) -> None:
+    """The file that it plays."""
+    breath, rest = np.zeros(BREATH.size * rate // RATE, np.int16), np.zeros(LENGTH * rate, np.int16)
+    write_wav(path, np.concatenate([breath, says, rest]), rate)

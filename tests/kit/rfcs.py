@@ -62,6 +62,7 @@ TITLES: Mapping[str, str] = {
     "6432": "Q.850 Causes in Responses",
     "7118": "SIP over WebSocket",
     "7315": "P-Header Extensions for 3GPP",
+    "7587": "RTP Payload for Opus",
     "7616": "HTTP Digest",
     "7714": "AES-GCM in SRTP",
     "8122": "Fingerprints of Certificates in SDP",
@@ -604,6 +605,11 @@ SECTIONS: Mapping[str, Mapping[str, str]] = {
         "6": "Connection Keep-Alive",
     },
     "7315": {"4.3": "The P-Called-Party-ID Header Field"},
+    "7587": {
+        "6.1": "Media Type Parameters",
+        "7": "SDP Considerations",
+        "7.1": "SDP Offer/Answer Considerations",
+    },
     "7616": {
         "3.3": "The WWW-Authenticate Response Header Field",
         "3.4": "The Authorization Header Field",

@@ -37,7 +37,7 @@ def test_every_text_comes_back(text: str, offset: int, rate: int) -> None:
     assert heard_text(np.concatenate([silence, spoken(text, rate=rate), silence]), rate) == text
 
 
-@pytest.mark.parametrize("codec", list(Codec))
+@pytest.mark.parametrize("codec", list(LAWS))
 @pytest.mark.parametrize("rates", [(8000, 8000), (8000, 16000), (16000, 8000)])
 def test_telephone_audio_keeps_the_words(codec: Codec, rates: tuple[int, int]) -> None:
     """G.711 and both ways of resampling change no letter."""

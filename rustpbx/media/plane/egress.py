@@ -192,7 +192,8 @@ class Egress:
         """What is played waits while a key is down and in the gap behind it: nothing of it is lost."""
         slot = int(slots[0])
         leg, bank = self._pressing[slot], self._bank
-        step = leg.keypad.step(int(bank.rtp_time[slot]), leg.clock_rate, boundary=not bank.phase[slot])
+        now, rate, boundary = int(bank.rtp_time[slot]), leg.clock_rate, not bank.phase[slot]
+        step = leg.keypad.step(now, rate, boundary=boundary, event_rate=leg.format.dtmf_rate if leg.format else None)
         match step:
             case EventPacket():
                 self._events.add(slot)

@@ -62,6 +62,12 @@ class _Press:
     ends: int = 0  # end packets sent
     end: int | None = None  # RTP time at which it was up
     broken: bool = False
+    counted: tuple[int, int] = (1, 1)  # the rate of what an event says, and of RTP time
+
+    def count(self, ticks: int) -> int:
+        """A time as an event says it."""
+        rate, clock_rate = self.counted
+        return ticks * rate // clock_rate
 
 
 class Keypad:
@@ -96,8 +102,10 @@ class Keypad:
             running.broken = True
             self._presses.append(running)
 
-    def step(self, rtp_time: int, clock_rate: int, *, boundary: bool) -> EventPacket | Sound | Released | None:
-        """What leaves at `rtp_time`, which runs at `clock_rate` Hz.
+    def step(
+        self, rtp_time: int, clock_rate: int, *, boundary: bool, event_rate: int | None = None
+    ) -> EventPacket | Sound | Released | None:
+        """What leaves at `rtp_time`, which runs at `clock_rate` Hz; the durations of events at `event_rate`, if not so.
 
         None is what is played: there is no key, or an event waits for its `boundary`. It begins between two packets of
         audio only.
@@ -111,6 +119,7 @@ class Keypad:
             press.begin = rtp_time
             unit = clock_rate // 1000
             press.duration, press.gap, press.unit = min(press.duration * unit, LONGEST), press.gap * unit, unit
+            press.counted = (event_rate or clock_rate, clock_rate)
         elapsed = (rtp_time - press.begin) & 0xFFFFFFFF
         step = self._tone(press, elapsed) if press.inband else self._event(press, press.begin, elapsed)
         if step is not None:
@@ -129,9 +138,9 @@ class Keypad:
             press.duration = min(press.duration, so_far)
             press.end = begin + press.duration
         if press.end is None:
-            return EventPacket(encode_event(press.digit, so_far), begin, marker=elapsed == 0)
+            return EventPacket(encode_event(press.digit, press.count(so_far)), begin, marker=elapsed == 0)
         press.ends += 1
-        payload = encode_event(press.digit, press.duration, end=True)
+        payload = encode_event(press.digit, press.count(press.duration), end=True)
         return EventPacket(payload, begin, marker=elapsed == 0)
 
     def _tone(self, press: _Press, elapsed: int) -> Sound | None:

@@ -29,7 +29,10 @@ class StreamFormat:
 
 
 PCM = StreamFormat("pcm", 640, 2)
-FORMATS = {form.codec: form for form in (PCM, StreamFormat("pcmu", 160, 1), StreamFormat("pcma", 160, 1))}
+FORMATS = {
+    form.codec: form
+    for form in (PCM, StreamFormat("pcmu", 160, 1), StreamFormat("pcma", 160, 1), StreamFormat("g722", 160, 1))
+}
 
 
 class Stream:

@@ -1,7 +1,8 @@
 """Offer and answer for one audio stream as pure functions (RFC 3264, with RFC 3551, 4733, 5761, 3605 and 4568).
 
-We speak G.711 in both laws and telephone-event at 8 kHz, over RTP or SRTP. One codec is answered, so that a stream
-never changes its codec under way. Names are not resolved: media goes to IP literals only.
+We speak G.711 in both laws, G.722, Opus, and telephone-event, over RTP or SRTP. One codec is answered, so that a
+stream never changes its codec under way. Opus is answered with one channel, whatever was offered (RFC 7587 7.1). Names
+are not resolved: media goes to IP literals only.
 
 SRTP where it is preferred is offered as RTP/AVP with keys, not as RTP/SAVP: whoever cannot do it answers without keys,
 in the same INVITE. Where it is required it is offered as RTP/SAVP, the only way that RFC 4568 knows.
@@ -18,9 +19,9 @@ from rustpbx.core import Address
 from rustpbx.errors import MediaError, one_line
 from rustpbx.media.events import Codec, Direction, MediaFormat, SrtpKeys
 from rustpbx.media.sdp.crypto import NO_SECURITY, Crypto, Security, SrtpMode, choose, match
+from rustpbx.media.sdp.formats import DTMF, OFFERED, codec_of, dtmf_for, key, odd_rate, opus_params, parameters
 from rustpbx.media.sdp.model import (
     Connection,
-    Fmtp,
     MediaDescription,
     Origin,
     RtpMap,
@@ -33,14 +34,7 @@ SECURE = ("RTP/SAVP", "RTP/SAVPF")
 PROTOCOLS = (*PLAIN, *SECURE)
 """Profiles we accept; the answer repeats the one offered. We offer the first of either kind."""
 
-STATIC_TYPES = {Codec.PCMU: 0, Codec.PCMA: 8}
-DTMF_TYPE = 101
-"""The dynamic payload type we offer for telephone-event."""
-
-CLOCK_RATE = 8000
 _BROADCAST = ipaddress.ip_address("255.255.255.255")
-DTMF_EVENTS = "0-16"
-"""The digits and flash (RFC 4733 section 3.2)."""
 
 
 class NegotiationError(MediaError):
@@ -83,10 +77,11 @@ class LocalMedia:
 
 
 def offer(local: LocalMedia) -> SessionDescription:
-    """What we offer: our codecs at their static types, telephone-event 101, rtcp-mux, our keys for SRTP."""
-    rtpmaps = [RtpMap(STATIC_TYPES[codec], codec.value, CLOCK_RATE) for codec in local.codecs]
+    """What we offer: our codecs, telephone-event at their clock rates, rtcp-mux, our keys for SRTP."""
+    rtpmaps = [OFFERED[codec] for codec in local.codecs]
     if local.dtmf:
-        rtpmaps.append(RtpMap(DTMF_TYPE, "telephone-event", CLOCK_RATE))
+        rates = sorted({rtpmap.clock_rate for rtpmap in rtpmaps})
+        rtpmaps += [DTMF[rate] for rate in rates]
     profile = local.profile or (SECURE[0] if local.security.mode is SrtpMode.REQUIRE else PLAIN[0])
     keys = () if local.security.mode is SrtpMode.OFF else local.security.lines()
     return _description(local, [_audio(local, rtpmaps, profile, local.direction, rtcp_mux=True, cryptos=keys)])
@@ -114,7 +109,7 @@ def answer(remote: SessionDescription, local: LocalMedia) -> tuple[SessionDescri
     media = [ours if m is theirs else _refused(m) for m in remote.media]
     dtmf_type = dtmf.payload_type if dtmf else None
     agreed = MediaFormat(
-        codec=Codec(codec.encoding.upper()),
+        codec=_codec(codec),
         receive_pt=codec.payload_type,
         send_pt=codec.payload_type,
         remote=(connection.host, theirs.port),
@@ -123,8 +118,10 @@ def answer(remote: SessionDescription, local: LocalMedia) -> tuple[SessionDescri
         direction=wanted,
         receive_dtmf_pt=dtmf_type,
         send_dtmf_pt=dtmf_type,
+        dtmf_rate=odd_rate(codec, dtmf),
         ptime=_ptime(remote, theirs),
         srtp=srtp,
+        opus=opus_params(theirs, codec.payload_type),
     )
     return _description(local, media), agreed
 
@@ -139,16 +136,17 @@ def accept_answer(ours: SessionDescription, theirs: SessionDescription) -> Media
     answered = theirs.media[at] if at < len(theirs.media) else None
     if answered is None or not _is_audio(answered) or answered.port == 0:
         raise NegotiationError(f"our audio was refused with an answer of {describe(theirs)}")
-    codec = next((pair for pair in _common(offered, answered) if _is_codec(pair[0])), None)
+    codec = next((pair for pair in _common(offered, answered) if codec_of(pair[0])), None)
     if codec is None:
         raise NegotiationError(f"nothing of our offer in the answer of {describe(theirs)}")
     srtp = _agreed_protection(offered, answered)
-    dtmf = next((pair for pair in _common(offered, answered) if _is_dtmf(pair[0])), None)
+    events = dict(_common(offered, answered))
+    ours_dtmf = dtmf_for(codec[0], events)
     local_host = (ours.connection_of(offered) or ours.origin.connection).host
     connection = _usable(theirs.connection_of(answered), local_host, describe(theirs))
     muxed = _muxed(ours, offered) and _muxed(theirs, answered)
     return MediaFormat(
-        codec=Codec(codec[0].encoding.upper()),
+        codec=_codec(codec[0]),
         receive_pt=codec[0].payload_type,
         send_pt=codec[1].payload_type,
         remote=(connection.host, answered.port),
@@ -157,10 +155,12 @@ def accept_answer(ours: SessionDescription, theirs: SessionDescription) -> Media
         direction=_direction(
             theirs.direction_of(answered), ours.direction_of(offered), silent=_silent(connection, answered)
         ),
-        receive_dtmf_pt=dtmf[0].payload_type if dtmf else None,
-        send_dtmf_pt=dtmf[1].payload_type if dtmf else None,
+        receive_dtmf_pt=ours_dtmf.payload_type if ours_dtmf else None,
+        send_dtmf_pt=events[ours_dtmf].payload_type if ours_dtmf else None,
+        dtmf_rate=odd_rate(codec[0], ours_dtmf),
         ptime=_ptime(theirs, answered),
         srtp=srtp,
+        opus=opus_params(answered, codec[1].payload_type),
     )
 
 
@@ -194,14 +194,13 @@ def _choose(remote: SessionDescription, local: LocalMedia) -> tuple[MediaDescrip
     for media in sorted(remote.media, key=lambda m: (m.port == 0, _protection(m, local.security)[1] is None)):
         if not _is_audio(media):
             continue
-        codecs = [rtpmap for rtpmap in media.offered() if _is_codec(rtpmap, local.codecs)]
+        codecs = [rtpmap for rtpmap in media.offered() if codec_of(rtpmap) in local.codecs]
         if local.own_order:
-            codecs.sort(key=lambda rtpmap: local.codecs.index(Codec(rtpmap.encoding.upper())))
+            codecs.sort(key=lambda rtpmap: local.codecs.index(_codec(rtpmap)))
         if codecs and not _may_be_used(media, local.security):
             unprotected = True
         elif codecs:
-            dtmf = next((rtpmap for rtpmap in media.offered() if _is_dtmf(rtpmap)), None) if local.dtmf else None
-            return media, codecs[0], dtmf
+            return media, codecs[0], dtmf_for(codecs[0], media.offered()) if local.dtmf else None
     if unprotected:
         what = "SRTP is off here" if local.security.mode is SrtpMode.OFF else "no SRTP with keys that we can use"
         raise NegotiationError(f"{what}, in the offer of {describe(remote)}")
@@ -246,24 +245,17 @@ def _agreed_protection(offered: MediaDescription, answered: MediaDescription) ->
     return None
 
 
-def _is_codec(rtpmap: RtpMap, codecs: Sequence[Codec] = tuple(Codec)) -> bool:
-    names = {codec.value for codec in codecs}
-    return rtpmap.encoding.upper() in names and (rtpmap.clock_rate, rtpmap.channels) == (CLOCK_RATE, 1)
-
-
-def _is_dtmf(rtpmap: RtpMap) -> bool:
-    """Telephone-event at the codec's clock rate; one at 48 kHz belongs to Opus."""
-    return rtpmap.encoding.lower() == "telephone-event" and rtpmap.clock_rate == CLOCK_RATE
+def _codec(rtpmap: RtpMap) -> Codec:
+    """The codec of a format that was chosen because it is one."""
+    codec = codec_of(rtpmap)
+    assert codec is not None  # noqa: S101 - see above
+    return codec
 
 
 def _common(offered: MediaDescription, answered: MediaDescription) -> Iterator[tuple[RtpMap, RtpMap]]:
     """Formats in both, as (ours, theirs), in the answer's order; the payload types may differ (section 5.1)."""
-    ours = {_key(rtpmap): rtpmap for rtpmap in reversed(offered.offered())}
-    return ((ours[_key(theirs)], theirs) for theirs in answered.offered() if _key(theirs) in ours)
-
-
-def _key(rtpmap: RtpMap) -> tuple[str, int, int]:
-    return rtpmap.encoding.upper(), rtpmap.clock_rate, rtpmap.channels
+    ours = {key(rtpmap): rtpmap for rtpmap in reversed(offered.offered())}
+    return ((ours[key(theirs)], theirs) for theirs in answered.offered() if key(theirs) in ours)
 
 
 # -- addresses ------------------------------------------------------------------------------------------------------
@@ -348,14 +340,13 @@ def _audio(
     rtcp_mux: bool,
     cryptos: tuple[Crypto, ...] = (),
 ) -> MediaDescription:
-    dtmf = (Fmtp(str(rtpmap.payload_type), DTMF_EVENTS) for rtpmap in rtpmaps if _is_dtmf(rtpmap))
     return MediaDescription(
         kind="audio",
         port=local.port,
         protocol=protocol,
         formats=tuple(str(rtpmap.payload_type) for rtpmap in rtpmaps),
         rtpmaps=tuple(rtpmaps),
-        fmtps=tuple(dtmf),
+        fmtps=tuple(fmtp for rtpmap in rtpmaps if (fmtp := parameters(rtpmap)) is not None),
         ssrcs=(Ssrc(local.ssrc, "cname", local.cname or f"rustpbx-{local.ssrc}"),),
         cryptos=cryptos,
         rtcp_mux=rtcp_mux,

@@ -15,7 +15,9 @@ from rustpbx import __version__
 from rustpbx.dialplan import DialPlan
 from rustpbx.errors import OverloadedError
 from rustpbx.journal import Journal
+from rustpbx.media.sdp.formats import CodecRules
 from rustpbx.session import effects
+from rustpbx.session.agreement import G711
 from rustpbx.session.call import CallConfig, CallCore
 from rustpbx.session.options import CallType
 from rustpbx.session.params import AccountHealth, CallSummary, Health, SessionExistsError, SessionParams
@@ -51,6 +53,7 @@ class Registry:
         max_calls: int = 500,
         dial_plan: DialPlan | None = None,
         srtp: SrtpRules = NO_SRTP,
+        codecs: CodecRules = G711,
         sip_port: int = 0,
         dtmf_inband: bool = False,
     ) -> None:
@@ -61,6 +64,7 @@ class Registry:
         self._ring_timeout = ring_timeout
         self._max_calls = max_calls
         self._srtp = srtp
+        self._codecs = codecs
         self._sip_port = sip_port
         self._dtmf_inband = dtmf_inband
         self.dial_plan = dial_plan or DialPlan()
@@ -188,6 +192,7 @@ class Registry:
             admit=partial(self._admit, session_id),
             admit_transfer=partial(self.dial_plan.redirected, session_id),
             srtp=self._srtp,
+            codecs=self._codecs,
             sip_port=self._sip_port,
             dtmf_inband=self._dtmf_inband,
         )
