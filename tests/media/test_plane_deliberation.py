@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TypeVar
 
 import attrs
@@ -86,10 +87,11 @@ class Loudness:
 
 
 class Gate:
-    """`Offload` whose threads go on when the test says so."""
+    """`Offload` whose threads go on when the test says so; those for `stuck` never."""
 
     def __init__(self) -> None:
         self.open = True
+        self.stuck: Loudness | None = None
         self.refuses = False
         self._lot = trio.lowlevel.ParkingLot()
 
@@ -102,7 +104,8 @@ class Gate:
         if self.refuses:
             raise OverloadedError("too much work is waiting for a thread")
         result = work()  # before it waits: the result is late, not the work
-        if self.open:
+        mine = isinstance(work, partial) and work.args[0] is self.stuck
+        if self.open and not mine:
             await trio.lowlevel.checkpoint()
         else:
             await self._lot.park()
@@ -277,6 +280,28 @@ async def test_what_cannot_be_scored_in_time_is_dropped_and_counted(engines: dic
         assert rig.plane.counters["vad_chunks_dropped"] > dropped
     scored = len(engines[False].ears[0].heard)
     assert scored + rig.plane.counters["vad_chunks_dropped"] == 68 * 160 // 256
+
+
+async def test_a_stuck_engine_holds_up_its_own_legs_alone(engines: dict[bool, Loudness]) -> None:
+    """One engine's thread hangs: the other's leg is heard as ever, and what the first one's leg says is dropped."""
+    gate = Gate()
+    rig = Rig(offload=gate)
+    send, rig.facts["b"] = trio.open_memory_channel[Fact](10)
+    rig.plane.open_stream("b", "pcm", lambda _: None, send)
+    port, stream = rig.open(), Stream()
+    watch(rig, "a")
+    watch(rig, "b")
+    gate.stuck = engines[True]
+    async with rig.deliberating():
+        rig.plane.feed("b", tone(1.2, 16000).tobytes())
+        await say(rig, port, stream, tone(1.2))
+        assert (kinds(rig.told("a")), kinds(rig.told("b"))) == ([SpeechStarted], [])
+        assert len(engines[False].ears[0].heard) == 60 * 160 // 256
+        assert rig.plane.counters["vad_chunks_dropped"] == 60 * 320 // 512 - 1 - BACKLOG
+        gate.let()
+        gate.stuck = None
+        await trio.testing.wait_all_tasks_blocked()
+    assert kinds(rig.told("b")) == [SpeechStarted]
 
 
 async def test_a_missing_engine_is_told_and_another_may_be_asked_for(engines: dict[bool, Loudness]) -> None:

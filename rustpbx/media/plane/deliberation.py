@@ -1,9 +1,9 @@
 """Voice activity by neural networks: what all legs have said since is scored in one go, in a thread.
 
 The tick only collects. A leg's frames add up to chunks of the length that its engine wants; the chunks that a tick
-completes are one batch, and the batches wait for the one task that has them scored (`run`), in order. What comes back
-is applied to legs that are still watched as they were when the batch was made: a result for a leg that was closed,
-ejected or watched anew since goes nowhere.
+completes are one batch, and the batches of a lane wait for its task, which has them scored in order: an engine that is
+too slow keeps none but its own legs waiting. What comes back is applied to legs that are still watched as they were
+when the batch was made: a result for a leg that was closed, ejected or watched anew since goes nowhere.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ T = TypeVar("T")
 log = Journal(__name__)
 
 BACKLOG = 25
-"""Batches that wait; the oldest is dropped when there are more. One a tick is usual: speech half a second ago is of no
-use to whoever wants to interrupt.
+"""Batches of a lane that wait; the oldest is dropped when there are more. There is one a tick at most: speech half a
+second ago is of no use to whoever wants to interrupt.
 """
 
 AT_ONCE = 80
@@ -56,19 +56,21 @@ class Member:
 class Batch:
     """A chunk (n, samples) of each of n legs, and when they were heard (n,)."""
 
-    lane: Lane
     members: Sequence[Member]
     chunks: Samples
     at: Times
 
 
 class Lane:
-    """The legs that one engine hears at one rate, and what it has not heard yet of each."""
+    """The legs that one engine hears at one rate, and what it has not heard yet of each. It is closed when the last one
+    leaves: whoever comes later opens another.
+    """
 
     def __init__(self, name: str, engine: Engine, slots: int) -> None:
         self.name = name
         self.engine = engine
-        self.loaded = False
+        self.batches: deque[Batch] = deque()
+        self.woken = trio.Event()
         self.members: dict[int, Member] = {}
         self.joined = np.zeros(slots, np.bool_)
         self._step = engine.rate // 50
@@ -87,6 +89,8 @@ class Lane:
         """Hear a leg no more."""
         self.members.pop(slot, None)
         self.joined[slot] = False
+        if not self.members:
+            self.woken.set()
 
     def add(self, slots: Slots, frames: Samples, heard_at: Times) -> Batch | None:
         """Take a frame (n, rate / 50) of these legs, heard at `heard_at` (n,); the chunks that are complete now."""
@@ -99,9 +103,8 @@ class Lane:
         if not due.any():
             return None
         ready = slots[due]
-        batch = Batch(
-            self, [self.members[slot] for slot in ready.tolist()], self._take(ready), self._since[ready].copy()
-        )
+        members = [self.members[slot] for slot in ready.tolist()]
+        batch = Batch(members, self._take(ready), self._since[ready].copy())
         self._since[ready] = heard_at[due] + TICK - self._fill[ready] / self.engine.rate
         return batch
 
@@ -117,9 +120,9 @@ class Lane:
         return self.members.get(member.leg.slot) is member
 
 
-def judge(batch: Batch) -> list[float | Exception]:
+def judge(engine: Engine, batch: Batch) -> list[float | Exception]:
     """Score a batch, and if that raises, each of its chunks alone. Runs in a thread."""
-    engine, streams = batch.lane.engine, [member.stream for member in batch.members]
+    streams = [member.stream for member in batch.members]
     try:
         return list(engine.score(streams, batch.chunks))
     except Exception:  # noqa: BLE001 - the leg at fault is found below
@@ -150,34 +153,32 @@ class Deliberation:
         self._offload = offload
         self._eject = eject
         self._lanes: dict[tuple[str, bool], Lane] = {}
-        self._batches: deque[Batch] = deque()
-        self._woken = trio.Event()
+        self._opened = trio.Event()
         self._bench: stages.Workbench | None = None
 
     # -- for the tick
 
     @property
     def wanted(self) -> bool:
-        """Whether any leg was ever watched so: if not, a tick need not ask further."""
+        """Whether any leg is watched so: if not, a tick need not ask further."""
         return bool(self._lanes)
 
     @property
     def waiting(self) -> int:
         """How many batches wait to be scored."""
-        return len(self._batches)
+        return sum(len(lane.batches) for lane in self._lanes.values())
 
     def watch(self, leg: Leg) -> None:
         """Begin to watch a leg, or end it if it has no `watch` of this kind; with a fresh memory in any case."""
-        for lane in self._lanes.values():
+        for key, lane in list(self._lanes.items()):
             lane.leave(leg.slot)
+            if not lane.members:
+                del self._lanes[key]
         watch = leg.watch
-        if watch is None or watch.detector is not None:
-            return
-        wide = leg.coded is not None
-        lane = self._lanes.get((watch.engine, wide)) or self._open(watch.engine, wide)
-        lane.join(leg, watch)
-        if not lane.loaded:
-            self._wait(Batch(lane, (), np.empty((0, lane.engine.chunk), np.int16), np.empty(0)))
+        if watch is not None and watch.detector is None:
+            wide = leg.coded is not None
+            lane = self._lanes.get((watch.engine, wide)) or self._open(watch.engine, wide)
+            lane.join(leg, watch)
 
     def change_rate(self, leg: Leg) -> None:
         """The leg's codec has changed: what it says is heard at another rate from now on, if that is another."""
@@ -197,10 +198,11 @@ class Deliberation:
             heard = self._frames(lane, wide, slots[rows], frames[rows])
             batch = lane.add(slots[rows], heard, heard_at[rows])
             if batch is not None:
-                self._wait(batch)
+                self._wait(lane, batch)
 
     def _open(self, name: str, wide: bool) -> Lane:
         lane = self._lanes[name, wide] = Lane(name, ENGINES[name](wide), self._bank.slots)
+        self._opened.set()
         return lane
 
     def _frames(self, lane: Lane, wide: bool, slots: Slots, frames: Samples) -> Samples:
@@ -217,11 +219,11 @@ class Deliberation:
         parts = [stages.upsample(kept[at : at + AT_ONCE], self._bench).copy() for at in range(0, len(kept), AT_ONCE)]
         return np.concatenate(parts)
 
-    def _wait(self, batch: Batch) -> None:
-        if len(self._batches) >= BACKLOG:
-            self._drop(self._batches.popleft())
-        self._batches.append(batch)
-        self._woken.set()
+    def _wait(self, lane: Lane, batch: Batch) -> None:
+        if len(lane.batches) >= BACKLOG:
+            self._drop(lane.batches.popleft())
+        lane.batches.append(batch)
+        lane.woken.set()
 
     def _drop(self, batch: Batch) -> None:
         self._counters["vad_chunks_dropped"] += len(batch.members)
@@ -229,47 +231,58 @@ class Deliberation:
     # -- beside it
 
     async def run(self) -> None:
-        """Have the batches scored until cancelled, whatever happens to one of them."""
-        while True:
-            while not self._batches:
-                self._woken = trio.Event()
-                await self._woken.wait()
-            batch = self._batches.popleft()
-            try:
-                await self._deliberate(batch)
-            except OverloadedError:
-                self._drop(batch)
-            except Exception:  # every later batch hangs on this task: it reports and goes on
-                self._drop(batch)
-                self._counters["vad_batches_failed"] += 1
-                if self._counters["vad_batches_failed"] & (self._counters["vad_batches_failed"] - 1) == 0:
-                    log.exception("voice activity failed (%d so far)", self._counters["vad_batches_failed"])
+        """Have what waits scored until cancelled: a task for each lane."""
+        served: set[Lane] = set()
+        async with trio.open_nursery() as nursery:
+            while True:
+                lanes = set(self._lanes.values())
+                for lane in lanes - served:
+                    nursery.start_soon(self._serve, lane)
+                served = lanes
+                self._opened = trio.Event()
+                await self._opened.wait()
 
-    async def _deliberate(self, batch: Batch) -> None:
-        lane = batch.lane
-        if not lane.loaded and not await self._load(lane):
-            return
-        if any(map(lane.current, batch.members)):
-            self._apply(batch, await self._finish(partial(judge, batch)))
+    async def _serve(self, lane: Lane) -> None:
+        """Load a lane's engine, then have its batches scored, whatever happens to one of them."""
+        while not await self._load(lane):
+            await lane.woken.wait()
+        while lane.members:
+            if lane.batches:
+                await self._deliberate(lane, lane.batches.popleft())
+            else:
+                lane.woken = trio.Event()
+                await lane.woken.wait()
+
+    async def _deliberate(self, lane: Lane, batch: Batch) -> None:
+        try:
+            if any(map(lane.current, batch.members)):
+                self._apply(lane, batch, await self._finish(partial(judge, lane.engine, batch)))
+        except OverloadedError:
+            self._drop(batch)
+        except Exception:  # every later batch hangs on this task: it reports and goes on
+            self._drop(batch)
+            self._counters["vad_batches_failed"] += 1
+            if self._counters["vad_batches_failed"] & (self._counters["vad_batches_failed"] - 1) == 0:
+                log.exception("voice activity failed (%d so far)", self._counters["vad_batches_failed"])
 
     async def _load(self, lane: Lane) -> bool:
-        """Load a lane's engine; if that cannot be done, its legs are told and not watched any more."""
-        if lane not in self._lanes.values():
-            return False
+        """Load a lane's engine; False if there was no thread for it, so that the next batch has to try again."""
         try:
             await self._finish(lane.engine.load)
         except OverloadedError:
-            raise
+            lane.woken = trio.Event()
+            return False
         except Exception as error:  # noqa: BLE001 - a library's own errors have no common base
             problem = str(error) if isinstance(error, MediaError) else f"{type(error).__name__}: {error}"
-            log.warning("VAD engine %s cannot be had: %s", lane.name, problem)
-            self._lanes = {key: other for key, other in self._lanes.items() if other is not lane}
-            for member in list(lane.members.values()):
-                self._forget(member.leg)
-                member.leg.tell(WatchFailed(member.leg.name, lane.name, problem))
-            return False
-        lane.loaded = True
+            self._close(lane, problem)
         return True
+
+    def _close(self, lane: Lane, problem: str) -> None:
+        """The engine cannot be had: its legs are told, and not watched any more. Who asks again is tried again."""
+        log.warning("VAD engine %s cannot be had: %s", lane.name, problem)
+        for member in list(lane.members.values()):
+            self._forget(member.leg)
+            member.leg.tell(WatchFailed(member.leg.name, lane.name, problem))
 
     async def _finish(self, work: Callable[[], T]) -> T:
         """Work in a thread, and wait for it even when cancelled: a process that ends while a library of C++ is at work
@@ -281,11 +294,11 @@ class Deliberation:
 
     def _forget(self, leg: Leg) -> None:
         leg.watch = None
+        self.watch(leg)
         self._news.watch(leg)
         leg.listen()
 
-    def _apply(self, batch: Batch, scores: list[float | Exception]) -> None:
-        lane = batch.lane
+    def _apply(self, lane: Lane, batch: Batch, scores: list[float | Exception]) -> None:
         slots, voiced, at = [], [], []
         for member, score, heard_at in zip(batch.members, scores, batch.at.tolist(), strict=True):
             if not lane.current(member):
