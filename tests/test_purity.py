@@ -44,11 +44,12 @@ READS_FILES = {
     "config.py": {"pathlib"},
     "media/codec/libopus.py": {"pathlib"},
     "media/decode.py": {"io"},
+    "media/denoise/rnnoise.py": {"pathlib"},
     "media/vad/silero.py": {"pathlib"},
     "media/vad/ten.py": {"pathlib"},
 }
 HANDOVERS = (
-    *("media/plane/deliberation.py", "media/plane/leg.py", "media/plane/plane.py"),
+    *("media/plane/deliberation.py", "media/plane/denoising.py", "media/plane/leg.py", "media/plane/plane.py"),
     *("media/plane/source.py", "media/plane/tap.py"),
 )
 """Where the plane hands facts and audio to tasks: with Trio's channels, events and nurseries, no clock or sockets."""

@@ -222,8 +222,24 @@ class WatchFailed:
     problem: str
 
 
+@attrs.frozen
+class DenoiseFailed:
+    """The leg's audio is left as it is: `problem` says what is missing, or what went wrong."""
+
+    leg: str
+    problem: str
+
+
 Fact = (
-    SpeechStarted | SpeechEnded | SilenceContinues | WatchFailed | DigitPressed | KeyReleased | LegFailed | MediaSilent
+    SpeechStarted
+    | SpeechEnded
+    | SilenceContinues
+    | WatchFailed
+    | DenoiseFailed
+    | DigitPressed
+    | KeyReleased
+    | LegFailed
+    | MediaSilent
 )
 
 

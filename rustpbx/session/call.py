@@ -446,6 +446,8 @@ class CallCore:
         """VAD and ASR as the option wants them; what cannot be had is one error each and disables nothing else."""
         for sender, problem in unavailable(self.talk.option):
             self._out.extend(self.report.error(sender, problem, None, now))
+        if self.talk.option.denoise:  # before whoever listens: times of what is heard never go back
+            self._out.append(effects.Denoise())
         if self.talk.option.vad is not None:
             self._out.append(effects.WatchSpeech(vad_params(self.talk.option.vad)))
         dtmf = self.talk.option.dtmf

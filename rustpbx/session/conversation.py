@@ -218,6 +218,9 @@ class Conversation:
         problem, params = instead(self.option.vad, fact)
         return [*self._report.error("vad", problem, None, now), effects.WatchSpeech(params)]
 
+    def _on_denoise_failed(self, fact: media.DenoiseFailed, now: float) -> list[Output]:
+        return [*self._report.error("denoise", f"denoise is not available: {fact.problem}", None, now)]
+
     def _on_digit(self, fact: media.DigitPressed | sip.DigitReceived, now: float) -> list[Output]:
         if self._report.session_id in self._muted or not self._presses.new(fact, now):
             return []
@@ -260,6 +263,7 @@ class Conversation:
         media.SpeechEnded: _on_silence,
         media.SilenceContinues: _on_silence,
         media.WatchFailed: _on_watch_failed,
+        media.DenoiseFailed: _on_denoise_failed,
         media.KeyReleased: _on_key_fact,
         effects.KeyFailed: _on_key_fact,
         sip.DigitSent: _on_key_fact,

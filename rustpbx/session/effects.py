@@ -307,6 +307,11 @@ class WatchSpeech:
 
 
 @attrs.frozen
+class Denoise:
+    """Take the noise out of what the remote party says."""
+
+
+@attrs.frozen
 class SeekTones:
     """Look for keys in the audio of the remote party, too."""
 
@@ -448,6 +453,7 @@ Effect = (
     | SetRemote
     | CloseLeg
     | WatchSpeech
+    | Denoise
     | SeekTones
     | SetMute
     | PressKey

@@ -35,7 +35,6 @@ def unavailable(option: CallOption) -> Iterator[tuple[str, str]]:
     if option.vad is not None and option.vad.type not in VAD_ENGINES:
         yield "vad", f"vad type {option.vad.type} is not available in this version; {VAD_ENGINES[0]} is used instead"
     parts = {
-        "denoise": option.denoise,
         "recorder": option.recorder is not None,
         "mediaPass": option.media_pass is not None,
         "eou": option.eou is not None,

@@ -183,7 +183,7 @@ class Rig:
 
     @asynccontextmanager
     async def deliberating(self) -> AsyncIterator[None]:
-        """Have what the neural detectors wait for scored, as `Plane.run` does."""
+        """Have what waits for neural networks done, as `Plane.run` does."""
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self.plane.deliberate)
             yield

@@ -8,7 +8,14 @@ import pytest
 
 from rustpbx.media import events as media
 from rustpbx.session import commands, effects, events
-from rustpbx.session.options import CallOption, SipOption, SynthesisOption, TranscriptionOption, VadOption
+from rustpbx.session.options import (
+    CallOption,
+    RecorderOption,
+    SipOption,
+    SynthesisOption,
+    TranscriptionOption,
+    VadOption,
+)
 from rustpbx.session.tables import Call
 from rustpbx.sip import events as sip
 from rustpbx.sip.cause import OF_STATUS
@@ -461,14 +468,14 @@ def test_commands_in_the_wrong_state_are_one_error_each() -> None:
 
 def test_processors_fail_one_by_one_after_the_answer() -> None:
     """An unknown VAD does not take ASR down, and the errors come behind `answer`."""
-    option = CallOption(vad=VadOption(type="nop"), asr=TranscriptionOption(), denoise=True)
+    option = CallOption(vad=VadOption(type="nop"), asr=TranscriptionOption(), recorder=RecorderOption(), denoise=True)
     bench = Bench()
     bench.incoming()
     bench.attach()
     out = bench.give(commands.Accept(option=option))
     assert names(out) == ["trackStart", "answer", "error", "error"]
-    assert any(isinstance(effect, effects.Listen) for effect in out)
-    assert any(isinstance(effect, effects.WatchSpeech) for effect in out)
+    processors = (effects.Denoise, effects.WatchSpeech, effects.Listen)
+    assert [type(effect) for effect in out if isinstance(effect, processors)] == list(processors)
 
 
 def test_transcription_may_wait_for_the_answer() -> None:

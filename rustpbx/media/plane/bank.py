@@ -74,6 +74,7 @@ class Bank:
         # -- heard audio
         self.heard = np.zeros(slots, np.bool_)  # audio has begun: from here on every tick yields a frame
         self.wanted = np.zeros(slots, np.bool_)  # a tap or a detector listens
+        self.lag = np.zeros(slots, np.int64)  # frames that what is kept lies behind what is played out
         self.power = np.zeros(slots, np.float32)
         self.kept = np.zeros((slots, KEPT, FRAME), np.int16)
 

@@ -16,6 +16,7 @@ from rustpbx.media.plane import stages
 from rustpbx.media.plane.attention import Attention
 from rustpbx.media.plane.bank import KEPT, Bank
 from rustpbx.media.plane.deliberation import Deliberation
+from rustpbx.media.plane.denoising import Denoising
 from rustpbx.media.plane.leg import Leg
 from rustpbx.media.plane.listening import Listening
 from rustpbx.media.plane.news import News
@@ -61,6 +62,7 @@ class Hearing:
         self._news = News(bank.slots)
         self._attention = Attention(bank.slots, self._news, eject)
         self.deliberation = Deliberation(bank, self._news, counters, offload, eject)
+        self.denoising = Denoising(bank, counters, offload)
         self._tones = Tones(bank.slots)
         self._listening = Listening(bank, counters, eject)
         self._muted = np.zeros(bank.slots, np.bool_)
@@ -90,8 +92,11 @@ class Hearing:
             self._any_muted = bool(self._muted.any())
 
     def heard_at(self, slot: int) -> float:
-        """When the frame of this tick was spoken: it arrived `delay` frames ago and began 20 ms before that."""
-        return self._now - (int(self._bank.delay[slot]) + 1) * TICK
+        """When the frame of this tick was spoken: it arrived `delay` frames ago and began 20 ms before that.
+
+        To clean it took `lag` frames more.
+        """
+        return self._now - (int(self._bank.delay[slot] + self._bank.lag[slot]) + 1) * TICK
 
     def hear(self, now: float) -> None:
         """Play one frame of every leg that has been heard from. `now` is when this tick was due."""
@@ -131,17 +136,23 @@ class Hearing:
         pcm = stages.decode(payload, bank.law_in[slots])
         if not found.all():
             missing = slots[~found]
-            pcm[~found] = stages.conceal(bank.kept[missing, (self._bank.tick - 1) % KEPT], bank.misses[missing])
+            before = bank.kept[missing, (self._bank.tick - 1) % KEPT]
+            if self.denoising.wanted:
+                before = self.denoising.before(missing, before)
+            pcm[~found] = stages.conceal(before, bank.misses[missing])
         if bank.coders:
             self._decode(slots, found, pcm)
         if self._any_muted:
             self._hush(slots, pcm)
         if bank.surplus[slots].any():
             bank.power[slots] = stages.levels(pcm)
-        bank.kept[slots, self._bank.tick % KEPT] = pcm
         heard_at = self._now - (bank.delay[slots] + 1) * TICK
         if self._tones.wanted:
             self._tones.hear(slots, pcm, heard_at)
+        if self.denoising.wanted:
+            self.denoising.clean(slots, pcm)
+            heard_at -= bank.lag[slots] * TICK
+        bank.kept[slots, self._bank.tick % KEPT] = pcm
         self._attention.attend(slots, pcm, heard_at)
         if self.deliberation.wanted:
             self.deliberation.collect(slots, pcm, heard_at)

@@ -94,7 +94,7 @@ class Listening:
         bank = self._bank
         slots = np.array([leg.slot for leg, _ in group], np.intp)
         wide = self._wide(slots, frames, played=played)
-        at = now - (bank.delay[slots] * (not played) + frames) * TICK
+        at = now - ((bank.delay[slots] + bank.lag[slots]) * (not played) + frames) * TICK
         begun = bank.heard[slots] | played
         for (_, tap), pcm, begin, heard in zip(group, wide, at.tolist(), begun.tolist(), strict=True):
             # A copy: the memory is used again for the next group.

@@ -120,8 +120,10 @@ class Plane:
             await self._media_clock.run(task_status=task_status)
 
     async def deliberate(self) -> None:
-        """Score what neural detectors wait for, until cancelled: a part of `run`, for whoever ticks by hand."""
-        await self._hearing.deliberation.run()
+        """Do what neural networks are waited for, until cancelled: a part of `run`, for whoever ticks by hand."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._hearing.deliberation.run)
+            nursery.start_soon(self._hearing.denoising.run)
 
     def tick(self, due: float) -> None:
         """One step of 20 ms; `due` is the time it stands for. Called by the clock."""
@@ -323,6 +325,16 @@ class Plane:
             found.watch = watch
             self._hearing.listen(found)
 
+    def denoise(self, leg: str) -> None:
+        """Take the noise out of what is heard on a leg from now on; it is heard 60 ms later. DTMF is sought before it.
+
+        Where that cannot be had, or goes wrong, `DenoiseFailed` is told and it is heard as it is. Raises `MediaError`
+        if there is no such leg.
+        """
+        found = self._find(leg)
+        if not found.failed:
+            self._hearing.denoising.join(found)
+
     def limit_silence(self, leg: str, seconds: float) -> None:
         """Tell `MediaSilent` when so long nothing has come from the leg's peer, in place of `media_timeout`.
 
@@ -390,6 +402,7 @@ class Plane:
             tap.close()
         leg.taps.clear()
         self._unwatch(leg)
+        self._hearing.denoising.leave(leg.slot)
         leg.seeks_tones = False
         self._hearing.seek_tones(leg)
         self._bank.silence(leg.slot)

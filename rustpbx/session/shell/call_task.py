@@ -168,6 +168,8 @@ class _Performer:
                 self._services.plane.close_leg(leg)
             case effects.WatchSpeech():
                 self._services.plane.watch_speech(leg, effect.params)
+            case effects.Denoise():
+                self._services.plane.denoise(leg)
             case effects.SeekTones():
                 self._services.plane.seek_tones(leg)
             case effects.SetMute():

@@ -1,0 +1,1 @@
+"""Noise suppression: engines that clean the audio of many streams at once."""
