@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable, Mapping
 from functools import partial
 
-from bench import messages
+from bench import messages, voices
 from bench.judge import COMPARED, LARGE, MIDDLE, SMALL, Results, quickest
 from bench.load import NoCompilerError
 from bench.report import write
@@ -85,6 +85,7 @@ def quick() -> None:
     print(dial("rate", 10, 1.0, websocket=False))
     print(dial("busy", 5, 1.0, websocket=True))
     print(messages.measure(1))
+    print(voices.measure(2, 1.0, 1))
 
 
 def show(results: Results) -> bool:
@@ -127,7 +128,7 @@ def main() -> int:
         return 1
     if options.write:
         write(results)
-    return 0 if held else 1
+    return max(voices.show(voices.measure(seconds=options.seconds)), 0 if held else 1)
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self
@@ -14,12 +15,19 @@ PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
 class Child:
-    """Runs `command`, which answers each line with a line of JSON, pinned to `core` unless that is None."""
+    """Runs `command`, which answers each line with a line of JSON, pinned to `core` unless that is None.
 
-    def __init__(self, command: list[str], core: int | None) -> None:
+    `environ` is added to its environment.
+    """
+
+    def __init__(self, command: list[str], core: int | None, environ: Mapping[str, str] | None = None) -> None:
         self._command = command
         self._process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env={**os.environ, **ONE_THREAD}
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**os.environ, **ONE_THREAD, **(environ or {})},
         )
         if core is not None:
             os.sched_setaffinity(self._process.pid, {core})

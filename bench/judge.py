@@ -79,19 +79,17 @@ class Results:
         large = self.best(LARGE)
         jitter = min((run.jitter_p99 for run in self.plane.get(LARGE, ())), default=math.inf)
         return [
-            _at_most(f"each call beyond {SMALL}, per cent of a core", self.further, FURTHER_BAR, 4),
-            _at_least(f"per cent of frames sent at {MIDDLE} calls", middle, SENT_BAR),
-            _at_most(
+            at_most(f"each call beyond {SMALL}, per cent of a core", self.further, FURTHER_BAR, 4),
+            at_least(f"per cent of frames sent at {MIDDLE} calls", middle, SENT_BAR),
+            at_most(
                 f"a call of {LARGE}, per cent of a core, with {SENT_BAR} % of frames sent",
                 large.per_call if large else math.inf,
                 CALL_BAR,
                 4,
             ),
-            _at_most(f"send jitter p99 at {LARGE} calls, ms", jitter, JITTER_BAR),
-            _at_least(
-                f"times cheaper per frame than the naive design at {COMPARED} calls", self.naive_ratio, NAIVE_BAR
-            ),
-            _at_most("INVITE to 200 p95, agent in the server's process, ms", self.embedded.p95, SETUP_BAR),
+            at_most(f"send jitter p99 at {LARGE} calls, ms", jitter, JITTER_BAR),
+            at_least(f"times cheaper per frame than the naive design at {COMPARED} calls", self.naive_ratio, NAIVE_BAR),
+            at_most("INVITE to 200 p95, agent in the server's process, ms", self.embedded.p95, SETUP_BAR),
         ]
 
 
@@ -105,9 +103,11 @@ def quickest(runs: Sequence[Signalling]) -> Signalling:
     return min(runs, key=lambda run: (run.ended < run.begun, run.p95))
 
 
-def _at_most(asked: str, found: float, bar: float, digits: int = 2) -> Verdict:
+def at_most(asked: str, found: float, bar: float, digits: int = 2) -> Verdict:
+    """A bar that must not be exceeded."""
     return Verdict(f"{asked}, at most {bar:g}", f"{found:.{digits}f}", found <= bar)
 
 
-def _at_least(asked: str, found: float, bar: float) -> Verdict:
+def at_least(asked: str, found: float, bar: float) -> Verdict:
+    """A bar that must be reached."""
     return Verdict(f"{asked}, at least {bar:g}", f"{found:.2f}", found >= bar)

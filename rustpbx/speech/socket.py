@@ -72,11 +72,16 @@ def service_errors(service: str) -> Iterator[None]:
 
 @contextmanager
 def first_error() -> Iterator[None]:
-    """Two tasks that talk with one service fail together: the first of their `SpeechError`s is raised alone."""
+    """Two tasks that talk with one service fail together: the first of their `SpeechError`s is raised alone.
+
+    Where they are cancelled at that moment, nobody asks for it any more: only the cancellation goes on.
+    """
     try:
         yield
     except BaseExceptionGroup as group:
         found, rest = group.split(SpeechError)
+        if found is not None and rest is not None and rest.split(trio.Cancelled)[1] is None:
+            raise rest from None
         if rest is not None or found is None:
             raise
         error: BaseException = found

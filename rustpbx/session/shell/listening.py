@@ -11,9 +11,9 @@ from rustpbx.session.effects import Heard, ListeningFailed
 from rustpbx.session.options import TranscriptionOption
 from rustpbx.session.shell.services import Services
 from rustpbx.session.shell.track import Report
-from rustpbx.shell.nurseries import sole_error
 from rustpbx.speech.base import Transcript
 from rustpbx.speech.registry import RecognizerOptions, make_recognizer
+from rustpbx.speech.socket import first_error
 
 PENDING_TRANSCRIPTS = 100
 """Transcripts between a recognizer and its call; a recognizer that is further ahead waits."""
@@ -71,7 +71,7 @@ class _Ears:
         recognizer = make_recognizer(self._options, self._services.speech)
         self._first = self._next
         send, receive = trio.open_memory_channel[Transcript](PENDING_TRANSCRIPTS)
-        with sole_error():
+        with first_error():
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._forward, receive)
                 with send:
