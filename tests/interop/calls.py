@@ -5,16 +5,18 @@ from __future__ import annotations
 import base64
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from difflib import SequenceMatcher
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 from rustpbx.config import parse_config
-from rustpbx.media.events import Direction
+from rustpbx.media.events import Direction, Pcm
 from rustpbx.media.sdp.parser import parse_sdp
 from rustpbx.settings import Config
 from rustpbx.sip.hop import Transport
 from rustpbx.testing.speech import tone
+from rustpbx.testing.voice import heard_text
 from tests.kit.agent import Agent
 from tests.kit.baresip import Baresip
 from tests.kit.real import LOOPBACK, RealHouse, open_real_house
@@ -110,6 +112,11 @@ async def echoed(agent: Agent) -> None:
     await agent.send("tts", text=VOICE, base64=True, endOfStream=True)
     for sign, count in zip(signs, counts, strict=True):
         await agent.until(sign, count)
+
+
+def resembles(heard: Pcm, said: str) -> bool:
+    """Whether a recording is of these words, and of all of them; on a busy machine a phone may swallow a letter."""
+    return SequenceMatcher(None, heard_text(heard), said).ratio() > 0.8
 
 
 def audio_port(house: RealHouse, summary: str, count: int = 1) -> int:

@@ -74,8 +74,8 @@ async def test_we_give_up_too_late(tmp_path: Path, status: str) -> None:
         expect("INVITE", INVITED),
         CALLEE.answers("180 Ringing"),
         expect("CANCEL"),
-        CALLEE.answers("200 OK", body=audio()),
         respond(status),
+        CALLEE.answers("200 OK", body=audio()),
         expect("ACK"),
         *CALLEE.is_hung_up(),
     ]
