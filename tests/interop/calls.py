@@ -10,13 +10,15 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from rustpbx.config import parse_config
 from rustpbx.media.events import Direction, Pcm
 from rustpbx.media.sdp.parser import parse_sdp
 from rustpbx.settings import Config
 from rustpbx.sip.hop import Transport
 from rustpbx.testing.speech import tone
-from rustpbx.testing.voice import heard_text
+from rustpbx.testing.voice import heard_text, spoken
 from tests.kit.agent import Agent
 from tests.kit.baresip import Baresip
 from tests.kit.real import LOOPBACK, RealHouse, open_real_house
@@ -115,8 +117,15 @@ async def echoed(agent: Agent) -> None:
 
 
 def resembles(heard: Pcm, said: str) -> bool:
-    """Whether a recording is of these words, and of all of them; on a busy machine a phone may swallow a letter."""
-    return SequenceMatcher(None, heard_text(heard), said).ratio() > 0.8
+    """Whether a recording is of these words, and as long: on a busy machine a phone swallows or garbles letters."""
+    alike = SequenceMatcher(None, heard_text(heard), said).ratio()
+    return alike > 0.5 and loud(heard) > 0.75 * loud(spoken(said))
+
+
+def loud(sound: Pcm) -> int:
+    """How many pieces of 20 ms (at 8 kHz) are not silent."""
+    pieces = np.abs(sound[: len(sound) // 160 * 160].astype(np.int32)).reshape(-1, 160)
+    return int(np.count_nonzero(pieces.max(axis=1) > 500))
 
 
 def audio_port(house: RealHouse, summary: str, count: int = 1) -> int:
