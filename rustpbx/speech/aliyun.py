@@ -21,7 +21,7 @@ from rustpbx.media.events import AudioBlock
 from rustpbx.speech.audio import AudioFeed, PcmReader
 from rustpbx.speech.base import SpeechChunk, Transcript, Utterance, Voice
 from rustpbx.speech.registry import RecognizerOptions, SpeechServices, SynthesizerOptions
-from rustpbx.speech.socket import ServiceSocket, open_socket, secret
+from rustpbx.speech.socket import ServiceSocket, next_text, open_socket, said_by, secret
 
 NAME = "aliyun"
 ENDPOINT = "wss://dashscope.aliyuncs.com/api-ws/v1/inference"
@@ -134,12 +134,8 @@ class _Task:
 
 def _understand(message: str) -> tuple[dict[str, Any], dict[str, Any]]:
     """Header and output of a message; empty for what is none."""
-    try:
-        said = json.loads(message)
-    except ValueError:
-        log.info("aliyun says something that is no JSON: %r", message[:80])
-        return {}, {}
-    header, payload = (said.get("header"), said.get("payload")) if isinstance(said, dict) else (None, None)
+    said = said_by(NAME, message)
+    header, payload = said.get("header"), said.get("payload")
     output = payload.get("output") if isinstance(payload, dict) else None
     return header if isinstance(header, dict) else {}, output if isinstance(output, dict) else {}
 
@@ -267,7 +263,7 @@ class AliyunSynthesizer:
     ) -> None:
         """Say a text as it is written; see `rustpbx.speech.base.StreamingSynthesizer`."""
         start = 0
-        while (first := await _next_text(texts)) is not None:
+        while (first := await next_text(texts)) is not None:
             kind: dict[str, object] = {"model": self.model, "task_group": "audio"}
             kind |= {"task": "tts", "function": "SpeechSynthesizer"}
             kind["parameters"] = {**self._parameters(voice), **self.access.parameters}
@@ -279,7 +275,7 @@ class AliyunSynthesizer:
                     await speaking.say(text)
                     text = None
                     with trio.move_on_after(PATIENCE):
-                        text = await _next_text(texts)
+                        text = await next_text(texts)
                 await task.finish()
             start = speaking.end
 
@@ -344,13 +340,6 @@ class _Speaking:
         at = self._text.find(words.strip(), self._found)
         if at >= 0:
             self._mark, self._found = self._start + at, at + len(words.strip())
-
-
-async def _next_text(texts: trio.MemoryReceiveChannel[str]) -> str | None:
-    try:
-        return await texts.receive()
-    except trio.EndOfChannel:
-        return None
 
 
 # -- the options of a call -------------------------------------------------------------------------------------------

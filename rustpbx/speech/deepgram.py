@@ -22,7 +22,16 @@ from rustpbx.outbound import Reach
 from rustpbx.speech.audio import AudioFeed, PcmReader
 from rustpbx.speech.base import SpeechChunk, Transcript, Utterance, Voice
 from rustpbx.speech.registry import RecognizerOptions, SpeechServices, SynthesizerOptions
-from rustpbx.speech.socket import Headers, ServiceSocket, open_socket, refused, secret, service_errors
+from rustpbx.speech.socket import (
+    Headers,
+    ServiceSocket,
+    next_text,
+    open_socket,
+    refused,
+    said_by,
+    secret,
+    service_errors,
+)
 from rustpbx.speech.text import Sentences
 
 NAME = "deepgram"
@@ -61,18 +70,6 @@ def _url(endpoint: str | None, path: str, query: Mapping[str, str], *, websocket
     secure = scheme.lower() in ("https", "wss")
     kind = ("wss" if secure else "ws") if websocket else ("https" if secure else "http")
     return f"{kind}://{rest}{path}?{urlencode(sorted(query.items()))}"
-
-
-def _said(message: str | bytes) -> dict[str, Any]:
-    """The JSON object of a text frame; nothing, if it is none."""
-    if isinstance(message, bytes):
-        return {}
-    try:
-        said = json.loads(message)
-    except ValueError:
-        log.info("deepgram says something that is no JSON: %r", message[:80])
-        return {}
-    return said if isinstance(said, dict) else {}
 
 
 def _number(value: object) -> float:
@@ -137,7 +134,7 @@ class _Listening:
         """Hear until the service has said the last of it."""
         try:
             while True:
-                await self._hear(_said(await self._socket.receive()))
+                await self._hear(said_by(NAME, await self._socket.receive()))
         except trio.EndOfChannel:
             await self._finish()
             self.over.set()
@@ -229,7 +226,7 @@ class DeepgramSynthesizer:
     ) -> None:
         """Say a text as it is written; see `rustpbx.speech.base.StreamingSynthesizer`."""
         url = _url(self.endpoint, "/v1/speak", self._query(voice), websocket=True)
-        first = await _next_piece(texts)
+        first = await next_text(texts)
         if first is None:
             return
         async with open_socket(self.reach, url, NAME, self.headers) as socket, trio.open_nursery() as nursery:
@@ -271,7 +268,7 @@ class _Speaking:
                 if self._may_flush():
                     await self._flush(start)
                     start = None
-            piece = await _next_piece(texts)
+            piece = await next_text(texts)
         for sentence in sentences.flush():
             start = sentence.start if start is None else start
             await self._speak(sentence.text)
@@ -292,7 +289,7 @@ class _Speaking:
                 else:
                     await _send(self._audio, self._reader, message, self._rate)
             else:
-                self._hear(_said(message))
+                self._hear(said_by(NAME, message))
 
     async def silent(self) -> None:
         """Wait until all that was flushed has been spoken."""
@@ -327,13 +324,6 @@ class _Speaking:
         if len(self._flushed) < FLUSHES:
             return True
         return trio.current_time() - self._flushed[0] > FLUSH_WINDOW
-
-
-async def _next_piece(texts: trio.MemoryReceiveChannel[str]) -> str | None:
-    try:
-        return await texts.receive()
-    except trio.EndOfChannel:
-        return None
 
 
 async def _send(

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from http import HTTPStatus
+from typing import Any
 
 import attrs
 import httpx
@@ -13,6 +15,7 @@ import trio
 import trio_websocket
 
 from rustpbx.errors import PolicyError, SpeechError, one_line
+from rustpbx.journal import Journal
 from rustpbx.outbound import Reach
 from rustpbx.shell.nurseries import sole_error
 
@@ -31,6 +34,8 @@ NORMAL = frozenset({1000, 1001, 1005})
 """Close codes of a service that has ended in peace."""
 HOPELESS = frozenset({400, 401, 402, 403, 404, 405, 410, 413, 422})
 """HTTP statuses that another try does not change."""
+
+log = Journal(__name__)
 
 Headers = Sequence[tuple[str, str]]
 
@@ -90,6 +95,26 @@ def first_error() -> Iterator[None]:
     else:
         return
     raise error
+
+
+def said_by(service: str, message: str | bytes) -> dict[str, Any]:
+    """The JSON object of a text frame. What is none says nothing: it is logged, and the stream goes on."""
+    if isinstance(message, bytes):
+        return {}
+    try:
+        said = json.loads(message)
+    except ValueError:
+        log.info("%s says something that is no JSON: %r", service, message[:80])
+        return {}
+    return said if isinstance(said, dict) else {}
+
+
+async def next_text(texts: trio.MemoryReceiveChannel[str]) -> str | None:
+    """The next piece of a text that is being written; None after the last."""
+    try:
+        return await texts.receive()
+    except trio.EndOfChannel:
+        return None
 
 
 @attrs.define(eq=False)

@@ -22,7 +22,7 @@ from rustpbx.media.events import AudioBlock, Pcm
 from rustpbx.speech.audio import AudioFeed, PcmReader
 from rustpbx.speech.base import SpeechChunk, Transcript, Utterance, Voice
 from rustpbx.speech.registry import RecognizerOptions, SpeechServices, SynthesizerOptions
-from rustpbx.speech.socket import ServiceSocket, open_socket
+from rustpbx.speech.socket import ServiceSocket, open_socket, said_by
 from rustpbx.speech.tencent_signing import LIFETIME, Credentials, credentials, signed_target, websocket_base
 
 NAME = "tencent"
@@ -48,15 +48,7 @@ NOTICES = frozenset({10009})
 
 def _said(message: str | bytes) -> dict[str, Any]:
     """The JSON of a text frame. Raises `SpeechError` for a code that is a failure."""
-    if isinstance(message, bytes):
-        return {}
-    try:
-        said = json.loads(message)
-    except ValueError:
-        log.info("tencent says something that is no JSON: %r", message[:80])
-        return {}
-    if not isinstance(said, dict):
-        return {}
+    said = said_by(NAME, message)
     code = said.get("code", 0)
     if code and code not in NOTICES:
         number = code if isinstance(code, int) else None

@@ -7,7 +7,6 @@ port 8000 of this machine.
 
 from __future__ import annotations
 
-import json
 import os
 from typing import Any
 
@@ -20,7 +19,7 @@ from rustpbx.outbound import Reach
 from rustpbx.speech.audio import AudioFeed, PcmReader
 from rustpbx.speech.base import SpeechChunk, Transcript, Utterance
 from rustpbx.speech.registry import RecognizerOptions, SpeechServices, SynthesizerOptions
-from rustpbx.speech.socket import ServiceSocket, open_socket
+from rustpbx.speech.socket import ServiceSocket, open_socket, said_by
 
 NAME = "voiceapi"
 DEFAULT_ENDPOINT = "http://localhost:8000"
@@ -44,15 +43,6 @@ def _base(endpoint: str | None) -> str:
         if url.lower().startswith(http):
             return websocket + url[len(http) :]
     return url
-
-
-def _json(message: str) -> dict[str, Any]:
-    """What a text frame says; nothing, if it is no JSON object."""
-    try:
-        said = json.loads(message)
-    except ValueError:
-        return {}
-    return said if isinstance(said, dict) else {}
 
 
 # -- speech to text --------------------------------------------------------------------------------------------------
@@ -103,7 +93,7 @@ class _Listening:
             except trio.EndOfChannel:
                 raise SpeechError(f"{NAME} closed the connection", passing=True) from None
             if isinstance(message, str):
-                await self._hear(_json(message))
+                await self._hear(said_by(NAME, message))
 
     async def quiet(self) -> None:
         """Wait until no utterance is unfinished."""
@@ -147,7 +137,7 @@ class VoiceApiSynthesizer:
                     raise SpeechError(f"{NAME} closed before the end of the audio", passing=True) from None
                 if isinstance(message, bytes):
                     await _send(audio, reader.feed(message), utterance.rate)
-                elif "progress" in _json(message):
+                elif "progress" in said_by(NAME, message):
                     break
         await _send(audio, reader.flush(), utterance.rate)
 

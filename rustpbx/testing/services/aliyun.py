@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 import re
 from collections import deque
-from collections.abc import Iterable
 
 import attrs
 import numpy as np
 import trio
 
-from rustpbx.testing.services.service import Answer, Asked, Conversation, EmulatedService, Message
+from rustpbx.testing.services.service import Answer, Asked, Conversation, EmulatedService, Message, texts_of, voice
 
 KEY = "sk-aliyun"
 PATH = "/api-ws/v1/inference"
@@ -23,10 +22,6 @@ SPEECH = 0.06
 """Seconds of audio for each character."""
 CHUNK = 1001
 MODELS = frozenset({"paraformer-realtime-v2", "paraformer-realtime-8k-v2", "cosyvoice-v1", "cosyvoice-v2"})
-
-
-def _texts(texts: Iterable[str]) -> deque[str]:
-    return deque(texts)
 
 
 class _TaskFailedError(Exception):
@@ -42,7 +37,7 @@ class EmulatedAliyun(EmulatedService):
     `start` is how long a task takes to start; what comes before that fails it.
     """
 
-    script: deque[str] = attrs.field(factory=deque, converter=_texts)
+    script: deque[str] = attrs.field(factory=deque, converter=texts_of)
     key: str = KEY
     start: float = 0.2
 
@@ -190,8 +185,7 @@ class _Speech(_Task):
         place = {"index": index, "words": []}
         await self.result({"sentence": place, "type": "sentence-begin", "original_text": sentence})
         seconds = SPEECH * len(sentence.strip()) / float(str(self.parameters.get("rate", 1.0)))
-        tone = 8000 * np.sin(2 * np.pi * 440 / self.rate * np.arange(round(seconds * self.rate)))
-        audio = tone.astype("<i2").tobytes()
+        audio = voice(seconds, self.rate)
         for at in range(0, len(audio), CHUNK):
             await self.result({"sentence": place, "type": "sentence-synthesis"})
             await self.conversation.send(audio[at : at + CHUNK])

@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import json
 from collections import deque
-from collections.abc import Iterable
 
 import attrs
 import numpy as np
 import trio
 
-from rustpbx.testing.services.service import Answer, Asked, Conversation, EmulatedService, Message
+from rustpbx.testing.services.service import (
+    Answer,
+    Asked,
+    Conversation,
+    EmulatedService,
+    Message,
+    object_of,
+    texts_of,
+    voice,
+)
 
 KEY = "deepgram-key"
 LOUD = 500
@@ -22,10 +30,6 @@ SPEECH = 0.06
 """Seconds of audio for each character."""
 CHUNK = 1001
 """Bytes of a piece of audio: odd, as pieces may be."""
-
-
-def _texts(texts: Iterable[str]) -> deque[str]:
-    return deque(texts)
 
 
 def _error(status: int, code: str, words: str) -> Answer:
@@ -40,7 +44,7 @@ class EmulatedDeepgram(EmulatedService):
     Half of an utterance is settled by itself when it has three words or more. A voice is a tone.
     """
 
-    script: deque[str] = attrs.field(factory=deque, converter=_texts)
+    script: deque[str] = attrs.field(factory=deque, converter=texts_of)
     key: str = KEY
 
     def admit(self, asked: Asked) -> Answer | None:
@@ -88,8 +92,7 @@ class EmulatedDeepgram(EmulatedService):
 
     def _voice(self, text: str, asked: Asked) -> bytes:
         rate = _rate(asked)
-        tone = 8000 * np.sin(2 * np.pi * 440 / rate * np.arange(round(SPEECH * len(text.strip()) * rate)))
-        return bytes(tone.astype("<i2").tobytes())
+        return voice(SPEECH * len(text.strip()), rate)
 
     async def _speak(self, conversation: Conversation) -> None:
         names = {"model_name": "aura", "model_version": "1", "model_uuid": "u-1"}
@@ -100,7 +103,7 @@ class EmulatedDeepgram(EmulatedService):
             if isinstance(message, bytes):
                 await conversation.close(1003, "MESSAGE-0000")
                 return
-            said = _object(message)
+            said = object_of(message)
             match said.get("type"):
                 case "Speak":
                     buffered += str(said.get("text", ""))
@@ -162,7 +165,7 @@ class _Transcription:
                     await self._conversation.close(1000)
                     return
                 await self._listen(np.frombuffer(message[: len(message) // 2 * 2], "<i2"))
-            elif not await self._obey(_object(message)):
+            elif not await self._obey(object_of(message)):
                 return
 
     async def _obey(self, said: dict[str, object]) -> bool:
@@ -225,14 +228,6 @@ class _Transcription:
 
 def _rate(asked: Asked) -> int:
     return int(asked.query.get("sample_rate", "24000"))
-
-
-def _object(message: str) -> dict[str, object]:
-    try:
-        said = json.loads(message)
-    except ValueError:
-        return {}
-    return said if isinstance(said, dict) else {}
 
 
 def _wav_header(size: int, rate: int) -> bytes:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import json
+from collections import deque
+from collections.abc import Iterable
 from urllib.parse import parse_qsl, urlsplit
 
 import attrs
@@ -13,11 +16,31 @@ import trio_websocket
 from rustpbx.core import Address
 from rustpbx.shell.network import Network
 from rustpbx.shell.nurseries import sole_error
+from rustpbx.testing.speech import tone
 
 LONGEST_HEAD = 65536
 LARGEST = 64 * 1024 * 1024
 
 Message = str | bytes
+
+
+def texts_of(texts: Iterable[str]) -> deque[str]:
+    """A script, to be taken from the left."""
+    return deque(texts)
+
+
+def object_of(message: Message) -> dict[str, object]:
+    """The JSON object that a message is; an empty one if it is none."""
+    try:
+        said = json.loads(message)
+    except ValueError:
+        return {}
+    return said if isinstance(said, dict) else {}
+
+
+def voice(seconds: float, rate: int) -> bytes:
+    """What a text sounds like: a tone, s16le."""
+    return tone(seconds, rate=rate).astype("<i2").tobytes()
 
 
 @attrs.frozen

@@ -7,14 +7,22 @@ import hashlib
 import hmac
 import json
 from collections import deque
-from collections.abc import Iterable
 from urllib.parse import parse_qsl, urlsplit
 
 import attrs
 import numpy as np
 import trio
 
-from rustpbx.testing.services.service import Answer, Asked, Conversation, EmulatedService, Message
+from rustpbx.testing.services.service import (
+    Answer,
+    Asked,
+    Conversation,
+    EmulatedService,
+    Message,
+    object_of,
+    texts_of,
+    voice,
+)
 
 APP_ID, SECRET_ID, SECRET_KEY = "1250000000", "AKIDEXAMPLE", "example-key"
 LOUD = 500
@@ -27,10 +35,6 @@ CHUNK = 1280
 LONGEST = 150
 
 
-def _texts(texts: Iterable[str]) -> deque[str]:
-    return deque(texts)
-
-
 @attrs.define(eq=False)
 class EmulatedTencent(EmulatedService):
     """`script` is what is recognised, a text for each utterance; a voice is a tone with a subtitle for each character.
@@ -39,7 +43,7 @@ class EmulatedTencent(EmulatedService):
     """
 
     now: int = attrs.field(kw_only=True)
-    script: deque[str] = attrs.field(factory=deque, converter=_texts)
+    script: deque[str] = attrs.field(factory=deque, converter=texts_of)
     secret_key: str = SECRET_KEY
 
     # -- signatures
@@ -127,7 +131,7 @@ class EmulatedTencent(EmulatedService):
         await _tell(conversation, ready=1, heartbeat=0, result={"subtitles": None})
         text, said, seconds = "", 0, 0.0
         while True:
-            order = _object(await conversation.receive())
+            order = object_of(await conversation.receive())
             if order.get("session_id") != session or not order.get("message_id"):
                 await _fail(conversation, 10001, "session_id")
                 return
@@ -170,7 +174,7 @@ class _Transcription:
                 return
             if isinstance(message, bytes):
                 await self._listen(np.frombuffer(message[: len(message) // 2 * 2], "<i2"))
-            elif _object(message).get("type") == "end":
+            elif object_of(message).get("type") == "end":
                 await self._settle()
                 await _tell(self._conversation, final=1)
                 await self._conversation.close(1000)
@@ -227,16 +231,7 @@ async def _utter(conversation: Conversation, text: str, index: int, seconds: flo
 
 
 def _voice(text: str, rate: int) -> bytes:
-    tone = 8000 * np.sin(2 * np.pi * 440 / rate * np.arange(round(SPEECH * len(text) * rate)))
-    return bytes(tone.astype("<i2").tobytes())
-
-
-def _object(message: Message) -> dict[str, object]:
-    try:
-        said = json.loads(message)
-    except ValueError:
-        return {}
-    return said if isinstance(said, dict) else {}
+    return voice(SPEECH * len(text), rate)
 
 
 async def _tell(conversation: Conversation, **fields: object) -> None:

@@ -4,21 +4,16 @@ from __future__ import annotations
 
 import json
 from collections import deque
-from collections.abc import Iterable
 
 import attrs
 import numpy as np
 import trio
 
-from rustpbx.testing.services.service import Answer, Asked, Conversation, EmulatedService
+from rustpbx.testing.services.service import Answer, Asked, Conversation, EmulatedService, texts_of, voice
 
 MODEL_RATE = 24000
 LOUD = 500
 ENDPOINTING = 1.2
-
-
-def _texts(texts: Iterable[str]) -> deque[str]:
-    return deque(texts)
 
 
 def _number(asked: Asked, name: str, default: str) -> float:
@@ -32,7 +27,7 @@ class EmulatedVoiceApi(EmulatedService):
     An utterance is what is loud until 1.2 s of silence follow.
     """
 
-    script: deque[str] = attrs.field(factory=deque, converter=_texts)
+    script: deque[str] = attrs.field(factory=deque, converter=texts_of)
 
     def admit(self, asked: Asked) -> Answer | None:
         """403 for a bad query value, as FastAPI refuses an upgrade."""
@@ -96,8 +91,7 @@ class EmulatedVoiceApi(EmulatedService):
         asked = conversation.asked
         rate, size = int(_number(asked, "samplerate", "16000")), int(_number(asked, "chunk_size", "1024"))
         seconds = 0.06 * len(text.strip()) / _number(asked, "speed", "1.0")
-        tone = 8000 * np.sin(2 * np.pi * 440 / rate * np.arange(round(seconds * rate)))
-        data = tone.astype("<i2").tobytes()
+        data = voice(seconds, rate)
         for at in range(0, len(data), size):
             await conversation.send(data[at : at + size])
         duration = f"{seconds:.2f}s"
