@@ -21,7 +21,7 @@ from rustpbx.speech.registry import register_recognizer, register_synthesizer, u
 from rustpbx.testing.network import MemoryNetwork
 from rustpbx.testing.services.service import Answer, Conversation, EmulatedService, Message
 from rustpbx.testing.services.voiceapi import EmulatedVoiceApi
-from rustpbx.testing.voice import spoken
+from rustpbx.testing.voice import PACE, spoken
 from rustpbx.values import network
 from tests.kit.house import House, server_config
 from tests.kit.services import HOST, PORT
@@ -247,3 +247,29 @@ async def test_a_call_that_ends_while_a_voice_speaks_leaves_it_at_once() -> None
         await trio.sleep(service.delay)  # it sees that at its next word
         assert service.conversations[0].closed == 1006
     assert agent.names[-4:] == ["interruption", "trackEnd", "trackEnd", "hangup"]
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+@pytest.mark.parametrize("graceful", [False, True])
+@pytest.mark.parametrize("moment", [0.01, 0.3, 1.234])
+async def test_no_late_audio_of_a_voice_is_heard(streaming: bool, graceful: bool, moment: float) -> None:
+    """What is cut while its audio is on the way stays cut: nothing of it lies before, in or after the next text."""
+    old = samples("one old sentence that goes on and on")
+    late: list[Message | None] = [old[at : at + 1600] for at in range(0, len(old), 1600)]
+    service = OddVoice(answers=deque([[*late, DONE], list(GOOD)]), delay=0.02)
+    async with house_with(service) as house, answered(house, **VOICE) as (call, agent):
+        await agent.send("tts", text="Old.\n", playId="old", streaming=streaming)
+        await call.line.sound()
+        await trio.sleep(moment)
+        await agent.send("interrupt", graceful=graceful)
+        await agent.until("interruption")
+        await agent.send("tts", text="New.\n", playId="new", streaming=streaming, endOfStream=True)
+        await agent.until("trackEnd", 2)
+        await agent.send("hangup")
+        await over(agent)
+        heard = words(call)
+    assert heard.endswith("all is well")
+    before = heard.removesuffix("all is well").rstrip(" \N{REPLACEMENT CHARACTER}")
+    assert "one old sentence that goes on and on".startswith(before)
+    assert len(before) <= round((moment + 0.1) / PACE)
+    assert "error" not in agent.names
