@@ -13,12 +13,15 @@ from rustpbx.testing.house import AGENT, SERVER, House, Plan, server_config
 from rustpbx.testing.matching import request, response
 from rustpbx.testing.speech import ScriptedSpeech, ScriptedSynthesizer, Trouble, dies, refuses, stalls
 from rustpbx.testing.wire import Link
+from tests.kit.agent import Agent
+from tests.kit.rounds import while_it_lasts
 from tests.kit.soak import DOOMED, STAGE, SoakError, cancel_sweep, soak_call
 from tests.kit.sweeps import (
     Direction,
     Side,
     Story,
     check_order,
+    connected,
     story,
     when_stepped,
     whole_call,
@@ -238,6 +241,7 @@ DROPS: dict[Call, Drop] = {
     Call.ANSWERING: Drop("in", "ByeReceived"),
     Call.DIALLING: Drop("out", "no call"),
     Call.EARLY: Drop("out", "CallCancelled"),
+    Call.CONNECTING: Drop("stream", "no call"),
     Call.TALKING: Drop("in", "ByeReceived"),
     Call.PARTING: Drop("in", "ByeReceived", says="bye"),
     Call.ENDING: Drop("in", "ByeReceived"),
@@ -262,7 +266,7 @@ async def test_the_agents_socket_drops_in_each_state(state: Call, how: str) -> N
         def act() -> None:
             told.agent_vanished = True
             if how == "socket" and told.agent is not None:
-                nursery.start_soon(told.agent.drop)
+                nursery.start_soon(_drops, told.agent)
             for call in list(house.server.registry.calls.values()):
                 if how == "attachment" and call.attachment is not None:
                     call.attachment.lost("dropped by the test")
@@ -274,6 +278,14 @@ async def test_the_agents_socket_drops_in_each_state(state: Call, how: str) -> N
                 await _says_goodbye(told, house, drop.says)
         assert len(moments) == 1
         assert told.phones_end == drop.phone
+
+
+async def _drops(agent: Agent) -> None:
+    """Break the socket, as soon as the agent has its end of it."""
+    with trio.fail_after(1):
+        for _ in while_it_lasts(lambda: not connected(agent)):
+            await trio.lowlevel.checkpoint()
+    await agent.drop()
 
 
 async def _says_goodbye(told: Story, house: House, text: str) -> None:

@@ -54,6 +54,10 @@ HANDSHAKE_TIME = 15
 """Seconds that the media of a browser or a stream may take, unless the option says it."""
 CLOSING_TIME = 1.0
 """Seconds that the counters of a cut playback may take."""
+FLUSH_TIME = 2.0
+"""Seconds that the words that were said last may take."""
+_DEAF = frozenset({CallTrigger.AGENT_GONE, CallTrigger.KILLED, CallTrigger.BROKEN, CallTrigger.LEG_FAILED})
+"""Ends in which nobody waits for them."""
 
 _OVER = (Call.ENDING, Call.ENDED)
 
@@ -101,6 +105,8 @@ class CallCore:
         self._agreement: Agreement | None = None
         self._agent = Machine(ATTACHMENT, lambda _: UPGRADE_TIME, "agent", call=self.id, words=cause_words)
         self._listening = False
+        self._leg_closed = False
+        self._flushing = False  # the leg is closed, and what was said last is being transcribed
         self._wanted_ringtone: str | None = None
         self._answer_headers: Lines = ()
         self._delayed_answer = b""
@@ -119,9 +125,10 @@ class CallCore:
                 self._attach(upgrade_timeout, what, now)
             self._play(self.talk.track.tick(now), now)
             self._play(self.talk.keys.tick(now), now)
+            self._play(self.talk.hearing.tick(now), now)
         else:
             self._take(what, now)
-        if self._machine.state is Call.ENDING and not self.talk.track.busy:
+        if self._machine.state is Call.ENDING and not self.talk.track.busy and not self._flushing:
             self._step(CallTrigger.QUIET, what, now)
         out, self._out = self._out, []
         return out
@@ -129,7 +136,8 @@ class CallCore:
     def deadline(self) -> Deadline:
         """The earliest timer of the call or its playback."""
         talk = self.talk
-        return min(self._machine.deadline(), talk.track.deadline(), talk.keys.deadline(), self._agent.deadline())
+        parts = (talk.track, talk.keys, talk.hearing)
+        return min(self._machine.deadline(), self._agent.deadline(), *(part.deadline() for part in parts))
 
     @property
     def done(self) -> bool:
@@ -165,6 +173,8 @@ class CallCore:
     # -- classification ---------------------------------------------------------------------------------------------
 
     def _take(self, what: Input | AutoHangUp, now: float) -> None:
+        if isinstance(what, effects.Killed | effects.AgentGone):
+            self._flushing = False  # nobody waits for last words
         trigger = self._classify(what)
         if trigger is not None and (self._machine.state, trigger) in CALL.rows:
             self._step(trigger, what, now)
@@ -172,9 +182,11 @@ class CallCore:
             self._attach(AGENT_TRIGGERS[type(what)], what, now)
         elif isinstance(what, effects.PingSent):
             self._out.append(effects.Tell(self.report.ping(what.payload, now)))
+        elif isinstance(what, effects.ListeningEnded):
+            self._listening = self._flushing = False
         elif self._is_misplaced(what):
             self._refuse_command(what, now)
-        elif self._machine.state not in _OVER or isinstance(what, effects.TrackStopped):
+        elif self._machine.state not in _OVER or isinstance(what, effects.TrackStopped | effects.Heard):
             self._play(self.talk.handle(what, now, ready=self._media_is_ready()), now)
 
     def _is_misplaced(self, what: Input | AutoHangUp) -> TypeGuard[commands.Command]:
@@ -276,7 +288,7 @@ class CallCore:
             CallTrigger.RING_TIMEOUT: self.config.ring_timeout,
             CallTrigger.CONNECT_TIMEOUT: float(self.talk.option.handshake_timeout or HANDSHAKE_TIME),
             CallTrigger.PARTED: PARTING_TIME,
-            CallTrigger.CLOSING_TIMEOUT: CLOSING_TIME,
+            CallTrigger.CLOSING_TIMEOUT: FLUSH_TIME if self._flushes else CLOSING_TIME,
         }[timer]
 
     def _step(self, trigger: CallTrigger, cause: Cause, now: float) -> None:
@@ -286,6 +298,19 @@ class CallCore:
             self._note_ending(trigger, cause)
         for action in actions:
             getattr(self, f"_{action.name.lower()}")(cause, now)
+        if self._machine.state is Call.ENDING and before is not Call.ENDING and trigger not in _DEAF:
+            self._flush()
+
+    @property
+    def _flushes(self) -> bool:
+        """Whether last words may still be on their way when the call ends."""
+        return self._listening and self.report.answered_at is not None
+
+    def _flush(self) -> None:
+        """The far end is gone: let what it said last be transcribed."""
+        if self._flushes:
+            self._flushing = self._leg_closed = True
+            self._out.append(effects.CloseLeg())
 
     def _note_ending(self, trigger: CallTrigger, cause: Cause) -> None:
         self.report.note_parting(parting_of(cause))
@@ -434,6 +459,7 @@ class CallCore:
 
     def _take_option(self, option: CallOption) -> None:
         self.talk.option = option
+        self.talk.hearing.take_option(option)
         self.report.extra = option.extra
 
     def _start_session_track(self, ready: effects.LegReady, now: float) -> None:
@@ -511,7 +537,8 @@ class CallCore:
 
     def _close_leg(self, _: Input, now: float) -> None:
         if self.report.track_started_at is not None:
-            self._out.append(effects.CloseLeg())
+            if not self._leg_closed:
+                self._out.append(effects.CloseLeg())
             self._out.append(effects.Tell(self.report.track_end(now)))
 
     def _tell_end(self, _: Input, now: float) -> None:

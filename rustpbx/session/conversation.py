@@ -13,6 +13,7 @@ import attrs
 from rustpbx.media import events as media
 from rustpbx.session import commands, effects
 from rustpbx.session.effects import Input
+from rustpbx.session.hearing import Hearing
 from rustpbx.session.keying import KeyFact, Keys
 from rustpbx.session.options import CallOption, SynthesisOption, merge_synthesis, synthesis_problem
 from rustpbx.session.playback import AutoHangUp, Measurement, Output, PlaybackFact, ServerTrack, Speech, Wanted
@@ -56,7 +57,7 @@ class Conversation:
         self._default_voice = default_voice
         self._held: deque[Holdable] = deque()
         self._ready = False
-        self._speech: media.SpeechStarted | None = None
+        self.hearing = Hearing(report)
         self._muted: set[str] = set()
         self._presses = Presses()
 
@@ -83,11 +84,7 @@ class Conversation:
         """The call ends, and with it what was being said: each `speaking` has its `silence`."""
         self._held.clear()
         self.keys.close(now)
-        speech, self._speech = self._speech, None
-        if speech is None:
-            return self.track.close(now)
-        end = media.SpeechEnded(speech.leg, started_at=speech.at, silence_at=now, at=now)
-        return [effects.Tell(self._report.silence(end, now)), *self.track.close(now)]
+        return [*self.hearing.close(now), *self.track.close(now)]
 
     # -- playback ---------------------------------------------------------------------------------------------------
 
@@ -108,6 +105,8 @@ class Conversation:
         return None
 
     def _play(self, command: Holdable, now: float) -> list[Output]:
+        if isinstance(command, commands.Tts | commands.Play):
+            self.hearing.turns.command(now)
         match command:
             case commands.Pause():
                 return self.track.pause(now)
@@ -144,6 +143,7 @@ class Conversation:
             if not self.track.accepts(command.play_id):
                 return [*self._report.error("tts", problem, None, now)]
             speech = attrs.evolve(speech, text="")
+        self.hearing.barge_in.says(speech.text, anew=not self.track.busy)
         errors = [] if problem is None else self._report.error("tts", problem, None, now)
         return [*errors, *self.track.speak(wanted, speech, now)]
 
@@ -162,7 +162,13 @@ class Conversation:
         return self.track.handle(fact, now)
 
     def _on_measured(self, fact: Measurement, now: float) -> list[Output]:
+        if isinstance(fact, effects.EntrySounding):
+            self.hearing.turns.audio(now)
         return self.track.measured(fact, now)
+
+    def _on_track_begun(self, fact: effects.TrackBegun, now: float) -> list[Output]:
+        play_id = self.track.play_id(fact.generation)
+        return [effects.Tell(metric) for metric in self.hearing.turns.heard(play_id, now)]
 
     # -- the other commands -----------------------------------------------------------------------------------------
 
@@ -207,12 +213,13 @@ class Conversation:
 
     def _on_speech_started(self, fact: media.SpeechStarted, now: float) -> list[Output]:
         self.track.heard(now)
-        self._speech = fact
-        return [effects.Tell(self._report.speaking(fact, now))]
+        return [*self.hearing.began(fact, now, speaking=self.track.busy)]
 
-    def _on_silence(self, fact: media.SpeechEnded | media.SilenceContinues, now: float) -> list[Output]:
-        self._speech = None
-        return [effects.Tell(self._report.silence(fact, now))]
+    def _on_speech_ended(self, fact: media.SpeechEnded, now: float) -> list[Output]:
+        return [*self.hearing.ended(fact, now, speaking=self.track.busy)]
+
+    def _on_silence(self, fact: media.SilenceContinues, now: float) -> list[Output]:
+        return [*self.hearing.silent(fact, now)]
 
     def _on_watch_failed(self, fact: media.WatchFailed, now: float) -> list[Output]:
         problem, params = instead(self.option.vad, fact)
@@ -229,7 +236,7 @@ class Conversation:
 
     def _on_heard(self, fact: effects.Heard, now: float) -> list[Output]:
         self.track.heard(now)
-        return [effects.Tell(self._report.transcript(fact.transcript, now))]
+        return [*self.hearing.heard(fact.transcript, now, speaking=self.track.busy)]
 
     def _on_listening_failed(self, fact: effects.ListeningFailed, now: float) -> list[Output]:
         return [*self._report.error(fact.sender, fact.problem, fact.code, now)]
@@ -252,6 +259,7 @@ class Conversation:
         effects.TrackPlayedOut: _on_playback_fact,
         effects.TrackDry: _on_playback_fact,
         effects.TrackSounding: _on_playback_fact,
+        effects.TrackBegun: _on_track_begun,
         effects.TrackFailed: _on_playback_fact,
         effects.EntryWritten: _on_playback_fact,
         effects.EntrySounding: _on_measured,
@@ -260,7 +268,7 @@ class Conversation:
         effects.Heard: _on_heard,
         effects.ListeningFailed: _on_listening_failed,
         media.SpeechStarted: _on_speech_started,
-        media.SpeechEnded: _on_silence,
+        media.SpeechEnded: _on_speech_ended,
         media.SilenceContinues: _on_silence,
         media.WatchFailed: _on_watch_failed,
         media.DenoiseFailed: _on_denoise_failed,

@@ -149,6 +149,13 @@ class TrackSounding:
 
 
 @attrs.frozen
+class TrackBegun:
+    """The first packet of a playback has left."""
+
+    generation: int
+
+
+@attrs.frozen
 class TrackFailed:
     """A playback has nothing to play (the file could not be fetched or decoded)."""
 
@@ -205,6 +212,11 @@ class Heard:
 
 
 @attrs.frozen
+class ListeningEnded:
+    """Nothing is transcribed any more: all words are told."""
+
+
+@attrs.frozen
 class ListeningFailed:
     """Transcription broke; `sender` names the provider."""
 
@@ -237,12 +249,14 @@ ShellFact = (
     | TrackPlayedOut
     | TrackDry
     | TrackSounding
+    | TrackBegun
     | TrackFailed
     | EntryWritten
     | EntrySounding
     | EntrySynthesized
     | EntryFailed
     | Heard
+    | ListeningEnded
     | ListeningFailed
     | KeyFailed
 )

@@ -35,6 +35,7 @@ class VadOption:
     speech (not for `webrtc`). `silence_timeout`, in ms, repeats `silence` for as long as nobody speaks; None is off.
     The rest changes nothing: each engine hears the rate that serves it, whatever `samplerate` says; `ratio`,
     `max_buffer_duration_secs`, `endpoint` and the secrets are for engines elsewhere.
+    With `min_words`, speech that begins while we speak counts once so many words were heard that are not our own.
     """
 
     type: str = "webrtc"
@@ -45,6 +46,7 @@ class VadOption:
     voice_threshold: float = 0.5
     max_buffer_duration_secs: int = 50
     silence_timeout: int | None = None
+    min_words: int = 0
     endpoint: str | None = None
     secret_key: str | None = attrs.field(default=None, repr=False)
     secret_id: str | None = attrs.field(default=None, repr=False)

@@ -143,6 +143,11 @@ class ServerTrack:
         """Whether a playback is alive."""
         return self._run is not None
 
+    def play_id(self, generation: int) -> str | None:
+        """What the agent calls the playback of that generation, if it is the one that plays."""
+        run = self._run
+        return run.wanted.play_id if run is not None and run.generation == generation else None
+
     def accepts(self, play_id: str | None) -> bool:
         """Whether a `tts` with this playId would be appended to what plays (protocol: track reuse)."""
         run = self._next or self._run

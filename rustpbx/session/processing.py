@@ -37,7 +37,6 @@ def unavailable(option: CallOption) -> Iterator[tuple[str, str]]:
     parts = {
         "recorder": option.recorder is not None,
         "mediaPass": option.media_pass is not None,
-        "eou": option.eou is not None,
     }
     for part, wanted in parts.items():
         if wanted:

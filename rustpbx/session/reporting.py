@@ -182,6 +182,10 @@ class Reporter:
         """An `error` that goes out at once: the set-up itself failed."""
         return events.ErrorEvent(track_id=self._id, timestamp=self._wall(now), sender=sender, error=problem)
 
+    def wall(self, now: float) -> int:
+        """Epoch milliseconds of a moment."""
+        return self._wall(now)
+
     def error(self, sender: str, problem: str, code: int | None, now: float) -> list[Tell]:
         """An `error` for an answered call; before the answer it is kept, because clients take it as the outcome."""
         return self.hold(
@@ -227,6 +231,19 @@ class Reporter:
             end_time=self._wall(heard.ended_at),
             text=heard.text,
         )
+
+    def asr_metric(self, key: str, provider: str, heard: Transcript, now: float) -> events.Metrics:
+        """`ttfb.asr` or `completed.asr`: how long after the begin of an utterance its words came."""
+        return events.Metrics(
+            timestamp=self._wall(now),
+            key=f"{key}.asr.{provider}",
+            duration=max(0, round(1000 * (now - heard.started_at))),
+            data={"index": heard.index},
+        )
+
+    def eou(self, now: float, *, complete: bool) -> events.Eou:
+        """`eou`."""
+        return events.Eou(track_id=self._id, timestamp=self._wall(now), completed=complete)
 
     # -- the rest ---------------------------------------------------------------------------------------------------
 

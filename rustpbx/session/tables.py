@@ -10,6 +10,7 @@ from rustpbx.session.call_tables import (
     CallAction,
     CallTrigger,
 )
+from rustpbx.session.eou_tables import UTTERANCE, Utterance, UtteranceAction, UtteranceTrigger
 from rustpbx.session.keying_tables import KEYING, Keying, KeyingAction, KeyingTrigger
 from rustpbx.session.playback_tables import (
     FLOW,
@@ -33,6 +34,7 @@ __all__ = [
     "INPUT_WAIT",
     "KEYING",
     "PLAYBACK",
+    "UTTERANCE",
     "Attachment",
     "AttachmentAction",
     "AttachmentTrigger",
@@ -51,4 +53,7 @@ __all__ = [
     "Playback",
     "PlaybackAction",
     "PlaybackTrigger",
+    "Utterance",
+    "UtteranceAction",
+    "UtteranceTrigger",
 ]

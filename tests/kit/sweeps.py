@@ -29,7 +29,7 @@ from rustpbx.testing.wire import Wire
 from tests.kit.logbook import kept_log
 
 Side = Literal["phone", "agent"]
-Direction = Literal["in", "out"]
+Direction = Literal["in", "out", "stream"]
 
 PATIENCE = 100.0
 """Virtual seconds that somebody waits before he hangs up: longer than any timer of SIP."""
@@ -171,6 +171,17 @@ class Story:
             self.call.answer()
         await self._phone_talks(hangs_up, talk)
 
+    # -- without a phone ----------------------------------------------------------------------------------------
+
+    async def goes_on_a_stream(self, talk: float = 1.0) -> None:
+        """The far end is in the agent's own socket; after `talk` seconds the agent hangs up."""
+        self.agent = agent = self.house.new_agent()
+        with suppress(*GONE):
+            await agent.connects("/call")
+            await agent.send("invite", option={})
+            await self._agent_talks("agent", talk)
+        await self._agent_is_done()
+
     # -- both ---------------------------------------------------------------------------------------------------
 
     async def _phone_talks(self, hangs_up: Side, talk: float) -> None:
@@ -252,7 +263,10 @@ async def story(plan: Plan | None = None, *, errors: int = 0) -> AsyncIterator[t
 
 async def whole_call(told: Story, direction: Direction, hangs_up: Side, talk: float = 1.0) -> None:
     """A call in one of the directions."""
-    await (told.comes_in if direction == "in" else told.goes_out)(hangs_up, talk)
+    if direction == "stream":
+        await told.goes_on_a_stream(talk)
+    else:
+        await (told.comes_in if direction == "in" else told.goes_out)(hangs_up, talk)
 
 
 # -- agents that may be refused -------------------------------------------------------------------------------------

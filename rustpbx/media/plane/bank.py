@@ -106,6 +106,7 @@ class Bank:
         self.playout_count = np.zeros(slots, np.int64)
         self.spooled = np.zeros(slots, np.bool_)  # the source has more outside the ring
         self.closing = np.zeros(slots, np.bool_)  # the source will write no more
+        self.beginning = np.zeros(slots, np.bool_)  # somebody waits for the source's first packet
         self.unsent = np.zeros(slots, np.int64)  # source frames in the packet being filled
         self.played = np.zeros(slots, np.int64)  # source frames really sent
 
@@ -136,7 +137,7 @@ class Bank:
         self.receive_pt[slot] = -1
         self.sending[slot] = self.heard[slot] = self.wanted[slot] = self.flowing[slot] = False
         self.overheard[slot] = False
-        self.spooled[slot] = self.closing[slot] = False
+        self.spooled[slot] = self.closing[slot] = self.beginning[slot] = False
 
     def silence_code(self, slot: int) -> int:
         """The byte that is silence in the codec we send."""

@@ -347,7 +347,8 @@ class Egress:
         count = bank.playout_count[slots]
         low = bank.spooled[slots] & (count < LOW)
         over = bank.closing[slots] & (count == 0) & (bank.unsent[slots] == 0)
-        for slot in slots[low | over].tolist():
+        begun = bank.beginning[slots] & (bank.played[slots] > 0)
+        for slot in slots[low | over | begun].tolist():
             leg = self._legs.get(slot)
             if leg is not None and leg.source is not None:
                 leg.source.refill()

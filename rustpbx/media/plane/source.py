@@ -45,6 +45,7 @@ class Source:
         self._held: int | None = None  # frames in the ring that the tick does not see: paused
         self._unheard: Samples | None = np.zeros((PLAYOUT, self._frame), np.int16) if muted else None
         self._dry: trio.Event | None = None
+        self._begun = trio.Event()
         self._ended = trio.Event()
         self._room = trio.Event()
 
@@ -162,6 +163,14 @@ class Source:
         if self._unheard is not None:
             self._unheard = fit(self._unheard, playout.frame)
 
+    async def begun(self) -> None:
+        """Wait until the first packet of it is sent, or the source is stopped."""
+        if not self.played and not self._stopped:
+            self._bank.beginning[self._slot] = True
+        else:
+            self._begun.set()
+        await self._begun.wait()
+
     async def ended(self) -> None:
         """Wait until the last frame is sent, or the source is stopped."""
         await self._ended.wait()
@@ -181,9 +190,14 @@ class Source:
 
     def refill(self) -> None:
         """Move whole frames from the spool into the ring as far as both allow, and tell whoever waits for the end."""
-        if self._stopped or self.paused:
+        if self._stopped:
             return
         bank, slot = self._bank, self._slot
+        if bank.beginning[slot] and bank.played[slot]:
+            bank.beginning[slot] = False
+            self._begun.set()
+        if self.paused:
+            return
         silent = not bank.playout_count[slot] and not bank.unsent[slot]
         if silent and self._dry is not None and 0 < self._spooled < self._frame:
             self._fill_up()
@@ -232,7 +246,8 @@ class Source:
         self._stopped, self._held = True, None
         bank, slot = self._bank, self._slot
         bank.playout_count[slot] = 0
-        bank.spooled[slot] = bank.closing[slot] = False
+        bank.spooled[slot] = bank.closing[slot] = bank.beginning[slot] = False
+        self._begun.set()
         if bank.unsent[slot]:
             bank.payload[slot, : int(bank.phase[slot])] = bank.silence_code(slot)
             bank.unsent[slot] = 0

@@ -15,7 +15,7 @@ from rustpbx.journal import Journal
 from rustpbx.session import effects
 from rustpbx.session.call import CallCore
 from rustpbx.session.effects import Effect, Input
-from rustpbx.session.options import CallType
+from rustpbx.session.options import CallType, TranscriptionOption
 from rustpbx.session.params import SessionParams
 from rustpbx.session.shell.attachment import Attachment
 from rustpbx.session.shell.copying import copy_audio
@@ -179,7 +179,7 @@ class _Performer:
             case effects.ReleaseKeys():
                 self._services.plane.release(leg)
             case effects.Listen():
-                self._start(lambda: listen(effect.option, leg, self._services, self._task.deliver))
+                self._start(lambda: self._listen(effect.option))
             case effects.LimitSilence():
                 self._services.plane.limit_silence(leg, effect.seconds)
             case effects.CopyAudio():
@@ -225,6 +225,10 @@ class _Performer:
         except Exception as problem:
             log.exception("a task failed, ending it", call=self._task.id)
             self._task.deliver(effects.Broken(f"{type(problem).__name__}: {problem}"))
+
+    async def _listen(self, option: TranscriptionOption) -> None:
+        await listen(option, self._task.id, self._services, self._task.deliver)
+        self._task.deliver(effects.ListeningEnded())
 
     async def _announce(self, call: IncomingCall) -> None:
         clock = self._services.clock

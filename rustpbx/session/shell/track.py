@@ -19,6 +19,7 @@ from rustpbx.session.effects import (
     Entry,
     FileTrack,
     Input,
+    TrackBegun,
     TrackFailed,
     TrackFinishing,
     TrackPlayedOut,
@@ -111,10 +112,18 @@ class Playing:
                 self._source = source
                 if self._paused:
                     source.pause()
-                await self._fill(source)
-                source.finish()
-                await source.ended()
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(self._tell_begin, source)
+                    await self._fill(source)
+                    source.finish()
+                    await source.ended()
+                    nursery.cancel_scope.cancel()
             self._report(TrackPlayedOut(self.generation))
+
+    async def _tell_begin(self, source: Source) -> None:
+        await source.begun()
+        if source.played:
+            self._report(TrackBegun(self.generation))
 
     async def _fill(self, source: Source) -> None:
         raise NotImplementedError
