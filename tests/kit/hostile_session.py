@@ -221,7 +221,14 @@ class World:
                 assert not self.closed
                 assert not any(track.alive for track in self.tracks)
                 self.closed = True
-            case effects.SetRemote() | effects.SetMute():
+            case (
+                effects.SetRemote()
+                | effects.SetMute()
+                | effects.SeekTones()
+                | effects.Denoise()
+                | effects.CopyAudio()
+                | effects.LimitSilence()
+            ):
                 assert self.has_leg
             case effects.WatchSpeech():
                 assert self.has_leg

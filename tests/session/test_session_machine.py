@@ -267,6 +267,12 @@ class Session(RuleBasedStateMachine):
         heard = effects.Heard(Transcript(index=0, text="hi", final=final, started_at=now, ended_at=now))
         self.world.post(heard if well else effects.ListeningFailed("asr", "refused", 401), late=late)
 
+    @precondition(lambda self: self.alive and self.world.listening)
+    @rule(late=lags)
+    def hear_no_more(self, late: bool) -> None:
+        """The service has told its last words."""
+        self.world.post(effects.ListeningEnded(), late=late)
+
     @rule(spoken=st.sampled_from([None, effects.Spoken(0, 300, 900, 3), effects.Spoken(None, 100, 100)]))
     def speaks(self, spoken: effects.Spoken | None) -> None:
         """How far the playback has come when it is next cut."""
