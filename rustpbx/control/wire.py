@@ -18,7 +18,7 @@ import attrs
 from rustpbx.control.reading import SECRETS, WireError, camel, describe, make_converter
 from rustpbx.core import address_text
 from rustpbx.session.commands import Candidate, Command
-from rustpbx.session.events import Attendee, Eou, Event, HungUp, Metrics, Other
+from rustpbx.session.events import Attendee, Eou, Event, HungUp, Metrics, Other, Outcome
 from rustpbx.session.params import CallSummary, Health
 from rustpbx.sip.trace import Trace
 
@@ -173,7 +173,7 @@ def _event_value(event: Event | Attendee, name: str, value: object) -> object:
         return {str(key): str(item) for key, item in value.items()} if isinstance(event, Other) else dict(value)
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         return max(0, round(value))
-    return value
+    return value.value if isinstance(value, Outcome) else value
 
 
 # -- listings -------------------------------------------------------------------------------------------------------

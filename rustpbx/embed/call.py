@@ -19,6 +19,7 @@ from rustpbx.session import commands
 from rustpbx.session.commands import Command
 from rustpbx.session.events import Answered, ErrorEvent, Event, HungUp, Rejected
 from rustpbx.session.options import (
+    AmdOption,
     CallOption,
     DtmfOption,
     EouOption,
@@ -53,6 +54,7 @@ class CallFields(TypedDict, total=False):
     media_pass: MediaPassOption | None
     sip: SipOption | None
     dtmf: DtmfOption | None
+    amd: AmdOption | None
     handshake_timeout: int | None
     enable_ipv6: bool
     extra: Mapping[str, str] | None

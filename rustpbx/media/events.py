@@ -190,6 +190,15 @@ class DigitPressed:
 
 
 @attrs.frozen
+class BeepHeard:
+    """One steady tone was in the audio, as answering machines have it: from `started_at` until `at`."""
+
+    leg: str
+    started_at: float
+    at: float
+
+
+@attrs.frozen
 class KeyReleased:
     """A key that we pressed is up again, and the gap behind it has passed."""
 
@@ -237,6 +246,7 @@ Fact = (
     | WatchFailed
     | DenoiseFailed
     | DigitPressed
+    | BeepHeard
     | KeyReleased
     | LegFailed
     | MediaSilent

@@ -24,7 +24,7 @@ from rustpbx.session.conversation import Conversation
 from rustpbx.session.dialling import DialError, Dialling, header_lines
 from rustpbx.session.effects import Effect, Input
 from rustpbx.session.ending import ENDINGS, SYSTEM, Ending, of_bye, of_hangup
-from rustpbx.session.options import CallOption, CallType
+from rustpbx.session.options import CallOption, CallType, VadOption
 from rustpbx.session.parting import parting_of
 from rustpbx.session.playback import AutoHangUp, Output, ServerTrack
 from rustpbx.session.processing import unavailable, vad_params
@@ -126,6 +126,7 @@ class CallCore:
             self._play(self.talk.track.tick(now), now)
             self._play(self.talk.keys.tick(now), now)
             self._play(self.talk.hearing.tick(now), now)
+            self._play(self.talk.detector.tick(now), now)
         else:
             self._take(what, now)
         if self._machine.state is Call.ENDING and not self.talk.track.busy and not self._flushing:
@@ -136,7 +137,7 @@ class CallCore:
     def deadline(self) -> Deadline:
         """The earliest timer of the call or its playback."""
         talk = self.talk
-        parts = (talk.track, talk.keys, talk.hearing)
+        parts = (talk.track, talk.keys, talk.hearing, talk.detector)
         return min(self._machine.deadline(), self._agent.deadline(), *(part.deadline() for part in parts))
 
     @property
@@ -474,8 +475,10 @@ class CallCore:
             self._out.extend(self.report.error(sender, problem, None, now))
         if self.talk.option.denoise:  # before whoever listens: times of what is heard never go back
             self._out.append(effects.Denoise())
-        if self.talk.option.vad is not None:
-            self._out.append(effects.WatchSpeech(vad_params(self.talk.option.vad)))
+        if self.talk.option.vad is not None or self.talk.option.amd is not None:
+            self._out.append(effects.WatchSpeech(vad_params(self.talk.option.vad or VadOption())))
+        if self.talk.option.amd is not None:
+            self._out.append(effects.SeekBeeps())
         dtmf = self.talk.option.dtmf
         if self.config.dtmf_inband if dtmf is None or dtmf.inband is None else dtmf.inband:
             self._out.append(effects.SeekTones())
@@ -502,6 +505,8 @@ class CallCore:
         passed = cause.passed if isinstance(cause, sip.CallAnswered) else ()
         self._out.extend(map(effects.Tell, self.report.answer(sdp, now, passed)))
         self._listen()
+        if self.talk.option.amd is not None:
+            self._play(self.talk.detector.start(self.talk.option.amd, now), now)
 
     def _tell_reject(self, cause: Cause, now: float) -> None:
         code, reason = rejection(cause, self.report)

@@ -12,6 +12,7 @@ import attrs
 
 from rustpbx.media import events as media
 from rustpbx.session import commands, effects
+from rustpbx.session.detection import Detector
 from rustpbx.session.effects import Input
 from rustpbx.session.hearing import Hearing
 from rustpbx.session.keying import KeyFact, Keys
@@ -52,6 +53,7 @@ class Conversation:
         self.track = track
         self.transfers = Transfers(report, track, admit)
         self.keys = Keys(report)
+        self.detector = Detector(report)
         self.option = CallOption()
         self._report = report
         self._default_voice = default_voice
@@ -84,6 +86,7 @@ class Conversation:
         """The call ends, and with it what was being said: each `speaking` has its `silence`."""
         self._held.clear()
         self.keys.close(now)
+        self.detector.close(now)
         return [*self.hearing.close(now), *self.track.close(now)]
 
     # -- playback ---------------------------------------------------------------------------------------------------
@@ -211,12 +214,22 @@ class Conversation:
 
     # -- what was heard ---------------------------------------------------------------------------------------------
 
+    def _only_detects(self) -> bool:
+        """Whether speech is watched for the detector alone, and nobody asked to be told of it."""
+        return self.option.vad is None and self.option.amd is not None
+
     def _on_speech_started(self, fact: media.SpeechStarted, now: float) -> list[Output]:
+        found: list[Output] = [*self.detector.handle(fact, now)]
+        if self._only_detects():
+            return found
         self.track.heard(now)
-        return [*self.hearing.began(fact, now, speaking=self.track.busy)]
+        return [*self.hearing.began(fact, now, speaking=self.track.busy), *found]
 
     def _on_speech_ended(self, fact: media.SpeechEnded, now: float) -> list[Output]:
-        return [*self.hearing.ended(fact, now, speaking=self.track.busy)]
+        found: list[Output] = [*self.detector.handle(fact, now)]
+        if self._only_detects():
+            return found
+        return [*self.hearing.ended(fact, now, speaking=self.track.busy), *found]
 
     def _on_silence(self, fact: media.SilenceContinues, now: float) -> list[Output]:
         return [*self.hearing.silent(fact, now)]
@@ -236,7 +249,11 @@ class Conversation:
 
     def _on_heard(self, fact: effects.Heard, now: float) -> list[Output]:
         self.track.heard(now)
-        return [*self.hearing.heard(fact.transcript, now, speaking=self.track.busy)]
+        told = self.hearing.heard(fact.transcript, now, speaking=self.track.busy)
+        return [*told, *self.detector.handle(fact, now)]
+
+    def _on_beep(self, fact: media.BeepHeard, now: float) -> list[Output]:
+        return [*self.detector.handle(fact, now)]
 
     def _on_listening_failed(self, fact: effects.ListeningFailed, now: float) -> list[Output]:
         return [*self._report.error(fact.sender, fact.problem, fact.code, now)]
@@ -272,6 +289,7 @@ class Conversation:
         media.SilenceContinues: _on_silence,
         media.WatchFailed: _on_watch_failed,
         media.DenoiseFailed: _on_denoise_failed,
+        media.BeepHeard: _on_beep,
         media.KeyReleased: _on_key_fact,
         effects.KeyFailed: _on_key_fact,
         sip.DigitSent: _on_key_fact,

@@ -331,6 +331,11 @@ class SeekTones:
 
 
 @attrs.frozen
+class SeekBeeps:
+    """Look for the beep of an answering machine."""
+
+
+@attrs.frozen
 class SetMute:
     """From now on what the remote party says (`heard`) or what we say (`played`) is silence, or is not."""
 
@@ -469,6 +474,7 @@ Effect = (
     | WatchSpeech
     | Denoise
     | SeekTones
+    | SeekBeeps
     | SetMute
     | PressKey
     | ReleaseKeys

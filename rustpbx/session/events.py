@@ -10,6 +10,7 @@ Events are sent in the order they were made. `hangup` of the session track is th
 from __future__ import annotations
 
 from collections.abc import Mapping
+from enum import Enum
 from typing import ClassVar
 
 import attrs
@@ -286,6 +287,27 @@ class Ping:
     payload: str
 
 
+class Outcome(Enum):
+    """Who has answered; the values are those of the wire."""
+
+    HUMAN = "human"
+    MACHINE = "machine"
+    UNSURE = "unsure"
+
+
+@attrs.frozen(kw_only=True)
+class AnswerMachineDetection:
+    """Who has answered, told once: `text` is what was understood of it since, if there is ASR."""
+
+    name: ClassVar[str] = "answerMachineDetection"
+    track_id: str
+    timestamp: int
+    start_time: int
+    end_time: int
+    text: str
+    outcome: Outcome
+
+
 Event = (
     Incoming
     | Ringing
@@ -301,6 +323,7 @@ Event = (
     | AsrDelta
     | AsrFinal
     | Eou
+    | AnswerMachineDetection
     | Metrics
     | ErrorEvent
     | AddHistory

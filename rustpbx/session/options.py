@@ -192,6 +192,19 @@ class DtmfOption:
 
 
 @attrs.frozen(kw_only=True)
+class AmdOption:
+    """Answering machine detection, from the answer on; its event is `answerMachineDetection`. All in ms.
+
+    Who speaks for `greeting` in all is a machine; who has spoken, and then says nothing for `silence`, is a person.
+    After `timeout` without either it is unsure.
+    """
+
+    greeting: int = 2500
+    silence: int = 1000
+    timeout: int = 10000
+
+
+@attrs.frozen(kw_only=True)
 class CallOption:
     """What a call is made of (`invite`, `accept`); a part that is None is off.
 
@@ -214,6 +227,7 @@ class CallOption:
     media_pass: MediaPassOption | None = None
     sip: SipOption | None = None
     dtmf: DtmfOption | None = None
+    amd: AmdOption | None = None
     handshake_timeout: int | None = None
     enable_ipv6: bool = False
     extra: Mapping[str, str] | None = None

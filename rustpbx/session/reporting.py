@@ -216,6 +216,19 @@ class Reporter:
             duration=max(0, round((fact.at - since) * 1000)),
         )
 
+    def machine_detection(
+        self, outcome: events.Outcome, began: float, ended: float, text: str, now: float
+    ) -> events.AnswerMachineDetection:
+        """`answerMachineDetection`."""
+        return events.AnswerMachineDetection(
+            track_id=self._id,
+            timestamp=self._wall(now),
+            start_time=self._wall(began),
+            end_time=self._wall(ended),
+            text=text,
+            outcome=outcome,
+        )
+
     def dtmf(self, digit: str, now: float) -> events.Dtmf:
         """`dtmf`."""
         return events.Dtmf(track_id=self._id, timestamp=self._wall(now), digit=digit)

@@ -1,4 +1,4 @@
-"""The session's machines as data, in one place; three modules write them."""
+"""The session's machines as data, in one place; five modules write them."""
 
 from rustpbx.session.call_tables import (
     ATTACHMENT,
@@ -10,6 +10,7 @@ from rustpbx.session.call_tables import (
     CallAction,
     CallTrigger,
 )
+from rustpbx.session.detection_tables import DETECTION, Detection, DetectionAction, DetectionTrigger
 from rustpbx.session.eou_tables import UTTERANCE, Utterance, UtteranceAction, UtteranceTrigger
 from rustpbx.session.keying_tables import KEYING, Keying, KeyingAction, KeyingTrigger
 from rustpbx.session.playback_tables import (
@@ -30,6 +31,7 @@ from rustpbx.session.playback_tables import (
 __all__ = [
     "ATTACHMENT",
     "CALL",
+    "DETECTION",
     "FLOW",
     "INPUT_WAIT",
     "KEYING",
@@ -41,6 +43,9 @@ __all__ = [
     "Call",
     "CallAction",
     "CallTrigger",
+    "Detection",
+    "DetectionAction",
+    "DetectionTrigger",
     "Flow",
     "FlowAction",
     "FlowTrigger",

@@ -12,6 +12,7 @@ from rustpbx.control.wire import encode_event, encode_json, rfc3339
 from rustpbx.session.events import (
     AddHistory,
     Answered,
+    AnswerMachineDetection,
     AsrDelta,
     AsrFinal,
     Attendee,
@@ -24,6 +25,7 @@ from rustpbx.session.events import (
     Interruption,
     Metrics,
     Other,
+    Outcome,
     Ping,
     Rejected,
     Ringing,
@@ -183,6 +185,18 @@ FULL: list[tuple[Event, dict[str, object]]] = [
             "startTime": T - 9,
             "endTime": T,
             "text": "grüß dich",
+        },
+    ),
+    (
+        AnswerMachineDetection(track_id="s", timestamp=T, start_time=T - 9, end_time=T, text="", outcome=Outcome.HUMAN),
+        {
+            "event": "answerMachineDetection",
+            "trackId": "s",
+            "timestamp": T,
+            "startTime": T - 9,
+            "endTime": T,
+            "text": "",
+            "outcome": "human",
         },
     ),
     (

@@ -34,6 +34,7 @@ from rustpbx.session.commands import (
     Unmute,
 )
 from rustpbx.session.options import (
+    AmdOption,
     CallOption,
     CallType,
     EouOption,
@@ -206,6 +207,7 @@ def test_every_option_key_is_understood() -> None:
         recorder={"recorderFile": "f", "samplerate": 8000, "ptime": 100, "format": "ogg"},
         mediaPass={"url": "ws://x", "inputSampleRate": 8000, "outputSampleRate": 24000, "packetSize": 640, "ptime": 20},
         sip={"username": "u", "password": "p", "realm": "r", "contact": "sip:c@x", "headers": {"X-A": "1"}},
+        amd={"greeting": 2000, "silence": 800, "timeout": 5000},
         handshakeTimeout=9,
         enableIpv6=True,
         extra={"a": "b"},
@@ -267,6 +269,7 @@ def test_every_option_key_is_understood() -> None:
             url="ws://x", input_sample_rate=8000, output_sample_rate=24000, packet_size=640, ptime=20
         ),
         sip=SipOption(username="u", password="p", realm="r", contact="sip:c@x", headers={"X-A": "1"}),
+        amd=AmdOption(greeting=2000, silence=800, timeout=5000),
         handshake_timeout=9,
         enable_ipv6=True,
         extra={"a": "b"},

@@ -15,6 +15,7 @@ import numpy as np
 from rustpbx.media.plane import stages
 from rustpbx.media.plane.attention import Attention
 from rustpbx.media.plane.bank import KEPT, Bank
+from rustpbx.media.plane.beeps import Beeps
 from rustpbx.media.plane.deliberation import Deliberation
 from rustpbx.media.plane.denoising import Denoising
 from rustpbx.media.plane.leg import Leg
@@ -64,6 +65,7 @@ class Hearing:
         self.deliberation = Deliberation(bank, self._news, counters, offload, eject)
         self.denoising = Denoising(bank, counters, offload)
         self._tones = Tones(bank.slots)
+        self._beeps = Beeps(bank.slots)
         self._listening = Listening(bank, counters, eject)
         self._muted = np.zeros(bank.slots, np.bool_)
         self._any_muted = False
@@ -79,6 +81,11 @@ class Hearing:
     def seek_tones(self, leg: Leg) -> None:
         """The leg wants digits to be looked for in its audio, or does not any more."""
         self._tones.watch(leg)
+        leg.listen()
+
+    def seek_beeps(self, leg: Leg) -> None:
+        """The leg wants a beep to be looked for in its audio, or does not any more."""
+        self._beeps.watch(leg)
         leg.listen()
 
     def tap(self, leg: Leg, tap: Tap) -> None:
@@ -149,6 +156,8 @@ class Hearing:
         heard_at = self._now - (bank.delay[slots] + 1) * TICK
         if self._tones.wanted:
             self._tones.hear(slots, pcm, heard_at)
+        if self._beeps.wanted:
+            self._beeps.hear(slots, pcm, heard_at)
         if self.denoising.wanted:
             self.denoising.clean(slots, pcm)
             heard_at -= bank.lag[slots] * TICK

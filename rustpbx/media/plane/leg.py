@@ -82,6 +82,7 @@ class Leg:
     taps: list[Tap] = attrs.field(factory=list)
     watch: Watch | None = None
     seeks_tones: bool = False  # digits are looked for in its audio
+    seeks_beeps: bool = False  # and the beep of an answering machine
     life: int = -1  # packets of both kinds when the vigil last looked, and since when they are as many
     quiet_since: float = 0.0
     patience: float | None = None  # seconds of silence that are too much; None is as the plane has it
@@ -231,7 +232,7 @@ class Leg:
                 self.coded.said[:] = 0
         bank.overheard[slot] = overheard
         taps = any(not tap.played for tap in self.taps)
-        wanted = (taps or self.watch is not None or self.seeks_tones) and not self.failed
+        wanted = (taps or self.watch is not None or self.seeks_tones or self.seeks_beeps) and not self.failed
         if wanted and not bank.wanted[slot]:
             bank.kept[slot] = 0
             if self.coded is not None:

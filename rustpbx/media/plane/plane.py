@@ -325,6 +325,16 @@ class Plane:
             found.watch = watch
             self._hearing.listen(found)
 
+    def seek_beeps(self, leg: str) -> None:
+        """Look for the beep of an answering machine in the audio of a leg from now on: `BeepHeard`, as it ends.
+
+        Raises `MediaError` if there is no such leg.
+        """
+        found = self._find(leg)
+        if not found.failed:
+            found.seeks_beeps = True
+            self._hearing.seek_beeps(found)
+
     def denoise(self, leg: str) -> None:
         """Take the noise out of what is heard on a leg from now on; it is heard 60 ms later. DTMF is sought before it.
 
@@ -405,6 +415,8 @@ class Plane:
         self._hearing.denoising.leave(leg.slot)
         leg.seeks_tones = False
         self._hearing.seek_tones(leg)
+        leg.seeks_beeps = False
+        self._hearing.seek_beeps(leg)
         self._bank.silence(leg.slot)
 
     def _guard(self, step: Callable[[Slots], None], slots: Slots) -> None:

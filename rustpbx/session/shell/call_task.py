@@ -170,6 +170,8 @@ class _Performer:
                 self._services.plane.watch_speech(leg, effect.params)
             case effects.Denoise():
                 self._services.plane.denoise(leg)
+            case effects.SeekBeeps():
+                self._services.plane.seek_beeps(leg)
             case effects.SeekTones():
                 self._services.plane.seek_tones(leg)
             case effects.SetMute():
