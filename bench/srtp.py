@@ -11,12 +11,13 @@ import random
 import time
 from collections.abc import Sequence
 
+import attrs
 import numpy as np
 import numpy.typing as npt
 import trio
 
 from rustpbx.core import Address
-from rustpbx.media.events import Codec, Fact, MediaFormat, SrtpKey, SrtpKeys, SrtpSuite, VadParams
+from rustpbx.media.events import Codec, Fact, MediaFormat, Pcm, SrtpKey, SrtpKeys, SrtpSuite, VadParams
 from rustpbx.media.plane.bank import PACKET
 from rustpbx.media.plane.plane import Plane, PlaneConfig
 from rustpbx.media.plane.port import Datagram, Parcel
@@ -77,10 +78,23 @@ class Tray:
         return []
 
 
+@attrs.frozen
+class Voice:
+    """What phones say: their codec, and its payloads, all of one size, in turn; none: noise in PCMU."""
+
+    codec: Codec = Codec.PCMU
+    payloads: tuple[bytes, ...] = ()
+    step: int = 160
+
+
+NOISE = Voice()
+
+
 class Measured:
     """A plane with so many legs, and the packets of their phones; `suite` None is plain RTP."""
 
-    def __init__(self, legs: int, ticks: int, suite: SrtpSuite | None) -> None:
+    def __init__(self, legs: int, ticks: int, suite: SrtpSuite | None, voice: Voice = NOISE) -> None:
+        self._voice = voice
         self._tray = Tray(legs)
         config = PlaneConfig(first_port=FIRST_PORT, last_port=FIRST_PORT + 4 * legs, max_calls=legs)
         self._plane = Plane(self._tray, TrioClock(), config, random.Random(1))
@@ -99,7 +113,8 @@ class Measured:
         if suite is not None:
             ours, theirs = (SrtpKey(suite, rng.randbytes(suite.key_size)) for _ in range(2))
             keys = SrtpKeys(send=ours, receive=theirs)
-        media = MediaFormat(codec=Codec.PCMU, receive_pt=0, send_pt=0, remote=remote, srtp=keys)
+        voice = self._voice
+        media = MediaFormat(codec=voice.codec, receive_pt=0, send_pt=0, remote=remote, srtp=keys)
         self._plane.set_remote(str(leg), media)
         self._tray.know(opened.port, remote)
         sealer = Sealer(keys.receive) if keys else None
@@ -108,14 +123,25 @@ class Measured:
             rtp = RtpPacket(
                 payload_type=0,
                 sequence=at,
-                timestamp=160 * at,
+                timestamp=voice.step * at,
                 ssrc=leg + 1,
-                payload=rng.randbytes(160),
+                payload=voice.payloads[at % len(voice.payloads)] if voice.payloads else rng.randbytes(160),
                 marker=at == 0,
             )
             data = build_rtp(rtp)
             packets.append(np.frombuffer((sealer.sealed(data) or b"") if sealer else data, np.uint8))
         return np.array(packets)
+
+    async def play(self, pcm: Pcm) -> None:
+        """Play something on every leg, again and again, until cancelled."""
+        async with trio.open_nursery() as nursery:
+            for leg in range(len(self._packets[0])):
+                nursery.start_soon(self._play, str(leg), pcm)
+
+    async def _play(self, leg: str, pcm: Pcm) -> None:
+        async with self._plane.source(leg, 1) as source:
+            while True:
+                await source.write(pcm)
 
     def tap(self) -> None:
         """Have somebody listen to every leg, so that its audio is decoded; nobody takes the blocks."""

@@ -10,7 +10,7 @@ from pathlib import Path
 import attrs
 import pytest
 
-from bench import vad
+from bench import codecs, vad
 from bench.__main__ import VoidError, collect
 from bench.judge import COMPARED, LARGE, MIDDLE, SMALL, Results, quickest
 from bench.messages import Messages
@@ -18,6 +18,7 @@ from bench.report import section
 from bench.run import Run, delays
 from bench.signalling import Signalling
 from bench.srtp import BLOCK
+from rustpbx.media.codec.opus import OpusCoder
 
 ROOT = Path(__file__).parents[1]
 
@@ -158,4 +159,14 @@ async def test_the_bench_of_voice_activity_runs() -> None:
     assert min(figures.together, figures.alone) > 0
     costs = await vad.watch(calls=3, ticks=2 * BLOCK)
     assert list(costs)[:3] == ["none", "webrtc", "silero"]
+    assert min(costs.values()) > 0
+
+
+async def test_the_bench_of_codecs_runs() -> None:
+    """Each coder is measured both ways, and a leg of each codec in the plane."""
+    cost = codecs.coder_cost(OpusCoder, rounds=1)
+    assert min(cost.speech, cost.silence, cost.decoding) > 0
+    assert 30 < cost.size <= 60
+    costs = await codecs.leg_costs(legs=2, ticks=2 * BLOCK)
+    assert set(costs) == {"PCMU", "G722", "opus"}
     assert min(costs.values()) > 0

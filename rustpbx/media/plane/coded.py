@@ -6,6 +6,8 @@ ring holds is here: payloads in place of 160 bytes, which are decoded when it is
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import attrs
 import numpy as np
 
@@ -34,6 +36,13 @@ class _Payload:
     data: bytes
 
 
+def narrow(coders: Sequence[Coded]) -> Samples:
+    """What each has heard last as a frame of 8 kHz, (n, 160), in one matrix product."""
+    samples = np.stack([coded._recent for coded in coders]).astype(np.float32)  # noqa: SLF001 - its own module
+    frames: Samples = np.clip(np.rint(samples @ _NARROWING), -32768, 32767).astype(np.int16)
+    return frames
+
+
 class Coded:
     """Beside slot `slot` of the bank. `heard`, `said` and `playout` are rings of wide frames, indexed as the bank's."""
 
@@ -48,9 +57,16 @@ class Coded:
         self._slot = slot
         self._ring: list[list[_Payload]] = [[] for _ in range(DEPTH)]
         self._decoded: Pcm = EMPTY
-        self._past: Pcm = np.zeros(PAST, np.int16)
+        self._recent: Pcm = np.zeros(PAST + WIDE, np.int16)  # the frame heard last, and what the filter wants before it
+        self._measured: tuple[bytes, int] = b"", 0  # the payload that was looked at last, and its RTP time
 
     # -- the jitter buffer
+
+    def duration(self, payload: bytes) -> int:
+        """How long a payload is in RTP time; 0 if it is malformed. It is asked again and again for the same one."""
+        if self._measured[0] is not payload:
+            self._measured = payload, self.coder.duration(payload) * self.coder.clock_rate // RATE
+        return self._measured[1]
 
     def fits(self, delta: int, payload: bytes) -> bool:
         """Whether the ring has room for a payload `delta` after the cursor."""
@@ -77,8 +93,7 @@ class Coded:
 
     def _places(self, delta: int, payload: bytes) -> int:
         """The frame behind the last one that a payload reaches into."""
-        end = delta + self.coder.duration(payload) * self.coder.clock_rate // RATE
-        return -(-end // self.step)
+        return -(-(delta + self.duration(payload)) // self.step)
 
     def forget(self) -> None:
         """What was decoded ahead belongs to a stream that is over."""
@@ -91,8 +106,8 @@ class Coded:
 
     # -- hearing
 
-    def hear(self, tick: int, *, found: bool) -> Pcm:
-        """The wide frame of this tick, kept for taps, and returned as a narrow one (160,)."""
+    def hear(self, tick: int, *, found: bool) -> None:
+        """The wide frame of this tick, kept for taps and for `narrow`."""
         head = int(self._bank.head[self._slot])
         if found:
             for kept in self._ring[head]:
@@ -102,7 +117,8 @@ class Coded:
             self._append(self._concealed(head)[:short])
         frame, self._decoded = self._decoded[:WIDE], self._decoded[WIDE:]
         self.heard[tick % KEPT] = frame
-        return self._narrow(frame)
+        self._recent[:PAST] = self._recent[-PAST:]
+        self._recent[PAST:] = frame
 
     def hush(self, tick: int) -> None:
         """Nobody shall hear the frame of this tick."""
@@ -145,9 +161,3 @@ class Coded:
         behind = (head + 1) % DEPTH
         following = self._ring[behind][0].data if bank.present[slot, behind] and self._ring[behind] else None
         return self.coder.conceal(following)
-
-    def _narrow(self, frame: Pcm) -> Pcm:
-        samples = np.concatenate([self._past, frame])
-        self._past = samples[-PAST:]
-        narrow: Pcm = np.clip(np.rint(samples.astype(np.float32) @ _NARROWING), -32768, 32767).astype(np.int16)
-        return narrow

@@ -16,6 +16,7 @@ from rustpbx.media.plane import stages
 from rustpbx.media.plane.attention import Attention
 from rustpbx.media.plane.bank import KEPT, Bank
 from rustpbx.media.plane.beeps import Beeps
+from rustpbx.media.plane.coded import narrow
 from rustpbx.media.plane.deliberation import Deliberation
 from rustpbx.media.plane.denoising import Denoising
 from rustpbx.media.plane.leg import Leg
@@ -167,10 +168,14 @@ class Hearing:
             self.deliberation.collect(slots, pcm, heard_at)
 
     def _decode(self, slots: Slots, found: Flags, pcm: Samples) -> None:
-        """The legs with a coder, one by one; their rows of `pcm` change."""
+        """The legs with a coder, one by one, and their rows of `pcm`, all at once."""
         bank = self._bank
-        for row in np.flatnonzero(bank.coded[slots]).tolist():
-            pcm[row] = bank.coders[int(slots[row])].hear(self._bank.tick, found=bool(found[row]))
+        rows = np.flatnonzero(bank.coded[slots])
+        coders = [bank.coders[slot] for slot in slots[rows].tolist()]
+        for coded, here in zip(coders, found[rows].tolist(), strict=True):
+            coded.hear(bank.tick, found=here)
+        if coders:
+            pcm[rows] = narrow(coders)
 
     def _hush(self, slots: Slots, pcm: Samples) -> None:
         """Silence in the rows of legs that nobody shall hear."""

@@ -404,7 +404,7 @@ class Ingress:
 
     def _place_coded(self, leg: Leg, coded: Coded, delta: int, payload: bytes) -> None:
         """Keep a payload that is decoded when it is its turn."""
-        if not coded.coder.duration(payload):
+        if not coded.duration(payload):
             leg.drop("rtp_malformed")
         elif coded.late(delta, payload):
             leg.drop("rtp_late")
