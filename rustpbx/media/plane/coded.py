@@ -76,6 +76,13 @@ class Coded:
         """Whether the payload's begin has been played already."""
         return delta < 0 or not self._places(delta, payload)
 
+    def take(self, delta: int, payload: bytes) -> bool:
+        """Keep a payload, if it is one that there is a place for: whether it was."""
+        wanted = bool(self.duration(payload)) and self.fits(delta, payload) and not self.late(delta, payload)
+        if wanted:
+            self.place(delta, payload)
+        return wanted
+
     def place(self, delta: int, payload: bytes) -> None:
         """Keep a payload for when its time comes: `delta` after the cursor, in RTP time."""
         bank, slot = self._bank, self._slot

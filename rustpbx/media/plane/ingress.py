@@ -240,26 +240,28 @@ class Ingress:
         packets = self._packets[rows, : HEADER + FRAME]
         header = stages.parse_headers(packets)
         delta = stages.signed(header.rtp_time - bank.cursor[slots])
-        plain: Flags = (
-            (sizes == HEADER + FRAME)
-            & (header.first == 0x80)
+        ordinary: Flags = (
+            (header.first == 0x80)
             & (header.payload_type == bank.receive_pt[slots])
             & bank.ssrc_known[slots]
             & (header.ssrc == bank.ssrc_in[slots])
             & bank.flowing[slots]
-            & ~bank.coded[slots]
             & (delta >= 0)
-            & (delta < DEPTH * FRAME)
-            & (delta % FRAME == 0)
         )
-        if not plain.all():
-            slots, delta = slots[plain], delta[plain]
-            header = header.only(plain)
-            packets = packets[plain]
-        ahead = delta // FRAME
-        stages.insert(bank.ring, bank.present, bank.head, slots, ahead=ahead, payload=packets[:, HEADER:])
-        bank.lead[slots] = np.maximum(bank.lead[slots], ahead + 1)
-        self._count_rows(slots, header, now)
+        coded = bank.coded[slots]
+        plain: Flags = ordinary & ~coded & (sizes == HEADER + FRAME) & (delta < DEPTH * FRAME) & (delta % FRAME == 0)
+        at = slots if plain.all() else slots[plain]
+        ahead = delta[plain] // FRAME
+        stages.insert(bank.ring, bank.present, bank.head, at, ahead=ahead, payload=packets[plain, HEADER:])
+        bank.lead[at] = np.maximum(bank.lead[at], ahead + 1)
+        if coded.any():
+            for index in np.flatnonzero(ordinary & coded).tolist():
+                payload = bytes(self._views[rows[index]][HEADER : sizes[index]])
+                plain[index] = bank.coders[int(slots[index])].take(int(delta[index]), payload)
+        if plain.all():
+            self._count_rows(slots, header, now)
+        else:
+            self._count_rows(slots[plain], header.only(plain), now)
         return plain
 
     def _count_rows(self, slots: Slots, header: stages.Headers, now: float) -> None:
@@ -269,7 +271,8 @@ class Ingress:
         step = (header.sequence.astype(np.int64) - last + 0x8000) % 0x10000 - 0x8000
         bank.last_sequence[slots] = np.maximum(last, last + step)
         bank.received[slots] += 1
-        transit = np.uint32(round(now * 8000) & 0xFFFFFFFF) - header.rtp_time  # those with another clock are `coded`
+        arrived = np.rint(now * 50 * bank.step[slots]).astype(np.int64).astype(np.uint32)
+        transit = arrived - header.rtp_time
         difference = np.abs(stages.signed(transit - bank.transit[slots]))
         bank.transit[slots] = transit
         bank.jitter[slots] += (difference - bank.jitter[slots]) / 16
