@@ -28,7 +28,8 @@ IpAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 MAX_REDIRECTS = 5
 
-_METADATA = frozenset(map(ipaddress.ip_address, ("169.254.169.254", "fd00:ec2::254", "100.100.100.200")))
+METADATA = frozenset(map(ipaddress.ip_address, ("169.254.169.254", "fd00:ec2::254", "100.100.100.200")))
+"""Where clouds tell a machine its secrets."""
 _SHARED = ipaddress.ip_network("100.64.0.0/10")  # RFC 6598
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")  # RFC 6052; the last 32 bits are an IPv4 address
 _NAT64_LOCAL = ipaddress.ip_network("64:ff9b:1::/48")  # RFC 8215; translates to what the site likes
@@ -187,7 +188,7 @@ def _refusal(address: IpAddress, policy: OutboundPolicy) -> str | None:
         return None
     if kind:
         return kind
-    for inner in _embedded(address):
+    for inner in embedded(address):
         refused = _refusal(inner, policy)
         if refused:
             return f"a way to {inner}, {refused}"
@@ -200,7 +201,7 @@ def _kind(address: IpAddress) -> str | None:  # noqa: PLR0911 - one return per k
         return "the unspecified address"
     if address.is_loopback:
         return "a loopback address"
-    if address in _METADATA:
+    if address in METADATA:
         return "a cloud metadata service"
     if address.is_link_local:
         return "a link-local address"
@@ -210,14 +211,14 @@ def _kind(address: IpAddress) -> str | None:  # noqa: PLR0911 - one return per k
         return "a shared (carrier) address"
     if address in _NAT64_LOCAL:
         return "a local NAT64 address"
-    if _embedded(address):
+    if embedded(address):
         return None  # the IPv4 address inside decides
     if address.is_private:
         return "a private address"
     return None if address.is_global else "a reserved address"
 
 
-def _embedded(address: IpAddress) -> list[ipaddress.IPv4Address]:
+def embedded(address: IpAddress) -> list[ipaddress.IPv4Address]:
     """IPv4 addresses that packets to an IPv6 address may be handed on to."""
     if not isinstance(address, ipaddress.IPv6Address):
         return []

@@ -10,6 +10,7 @@ from __future__ import annotations
 import ipaddress
 import itertools
 import json
+import random
 import tomllib
 import traceback
 import zlib
@@ -26,6 +27,8 @@ from rustpbx.errors import LocalError, MediaError, RemoteError
 from rustpbx.media.decode import container_of, decode
 from rustpbx.media.dtmf import DIGITS, DigitReceiver
 from rustpbx.media.events import Direction, MediaFormat, SrtpKey, SrtpSuite
+from rustpbx.media.ice import Datagram, Gather, IceAgent, Remote
+from rustpbx.media.ice.stun import read_stun
 from rustpbx.media.rtcp import (
     Bye,
     ReceiverReport,
@@ -39,6 +42,7 @@ from rustpbx.media.rtcp import (
 from rustpbx.media.rtp import build_rtp, is_rtcp, parse_rtp, payload_span
 from rustpbx.media.sdp.crypto import Security, SrtpMode
 from rustpbx.media.sdp.encoder import encode_sdp
+from rustpbx.media.sdp.ice import IceDescription, parse_candidate
 from rustpbx.media.sdp.model import MediaDescription, SdpError, SessionDescription
 from rustpbx.media.sdp.negotiate import LocalMedia, NegotiationError, accept_answer, answer, offer
 from rustpbx.media.sdp.parser import parse_sdp
@@ -538,3 +542,29 @@ def config_shown(read: Callable[[], Config]) -> str | ConfigErrors:
         return error
     Access.from_config(found)
     return repr(found)
+
+
+# -- ICE ------------------------------------------------------------------------------------------------------------
+
+
+def stun(data: bytes) -> None:
+    """Any datagram is a STUN message or our error, and moves an agent that is asked nothing to say nothing."""
+    try:
+        read_stun(data)
+    except RemoteError as error:
+        assert str(error).isprintable()
+    agent = IceAgent(controlling=True, entropy=random.Random(0).randbytes)
+    base, source = ("192.0.2.1", 4000), ("192.0.2.2", 5000)
+    agent.handle(Gather((base,)), 0.0)
+    agent.handle(Remote(IceDescription("abcd", "b" * 22)), 0.0)
+    assert agent.handle(Datagram(data, base, source), 0.0) == []
+    assert agent.counters.total() == 1
+    assert agent.checks.pairs == []
+
+
+def ice_candidate(data: bytes) -> None:
+    """Any text is a candidate, which is written and read the same, or none."""
+    found = parse_candidate(data.decode("utf-8", "replace"))
+    if found is not None:
+        assert str(found).isprintable()
+        assert parse_candidate(str(found)) == found

@@ -45,6 +45,7 @@ TITLES: Mapping[str, str] = {
     "5621": "Message Body Handling",
     "5626": "Client-Initiated Connections (Outbound)",
     "5761": "RTP and RTCP on one Port",
+    "5769": "Test Vectors for STUN",
     "5763": "DTLS-SRTP in SDP",
     "5764": "DTLS-SRTP",
     "5806": "Diversion Indication",
@@ -64,9 +65,13 @@ TITLES: Mapping[str, str] = {
     "7315": "P-Header Extensions for 3GPP",
     "7587": "RTP Payload for Opus",
     "7616": "HTTP Digest",
+    "7675": "Consent Freshness",
     "7714": "AES-GCM in SRTP",
     "8122": "Fingerprints of Certificates in SDP",
+    "8445": "ICE",
     "8760": "SIP Digest with SHA-2",
+    "8838": "Trickle ICE",
+    "8839": "ICE in SDP",
     "8866": "SDP",
 }
 """What RFCs are about, in a few words."""
@@ -550,6 +555,7 @@ SECTIONS: Mapping[str, Mapping[str, str]] = {
     "5876": {"3": "Behavior"},
     "5922": {"5": "Server identity", "7.1": "Finding SIP Identities", "7.2": "Comparing SIP Identities"},
     "5923": {"5": "Overview", "8.1": "Client Behavior", "8.2": "Server Behavior"},
+    "5769": {"2.1": "Sample Request", "2.2": "Sample IPv4 Response", "2.3": "Sample IPv6 Response"},
     "6026": {
         "7.1": "UAS Impacts (Accepted, Timer L)",
         "7.2": "UAC Impacts (Accepted, Timer M)",
@@ -619,8 +625,15 @@ SECTIONS: Mapping[str, Mapping[str, str]] = {
         "3.5": "The Authentication-Info Header Field",
         "3.9.1": "Example with SHA-256 and MD5",
     },
+    "7675": {"5.1": "Expiration of Consent"},
     "7714": {"16": "SRTP Test Vectors"},
     "8122": {"5": "Fingerprint Attribute"},
+    "8445": {
+        "6.1.2.3": "Computing Pair Priority and Ordering Pairs",
+        "7.3": "STUN Server Procedures",
+        "7.3.1.1": "Detecting and Repairing Role Conflicts",
+        "9": "ICE Restarts",
+    },
     "8760": {
         "2.1": "Hash Algorithms",
         "2.2": "Representation of Digest Values",
@@ -628,6 +641,8 @@ SECTIONS: Mapping[str, Mapping[str, str]] = {
         "2.4": "UAC Behavior",
         "2.6": "HTTP Digest and Authentication-Info",
     },
+    "8838": {"8.2": "End-of-Candidates Indication"},
+    "8839": {"5.1": '"candidate" Attribute', "5.4": '"ice-ufrag" and "ice-pwd" Attributes'},
     "8866": {
         "5.2": "Origin",
         "5.7": "Connection Information",

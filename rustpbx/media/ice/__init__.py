@@ -1,0 +1,45 @@
+"""ICE (RFC 8445): an `IceAgent` finds a path to a peer and keeps it while the peer consents.
+
+`agent.py` is the core, `tables.py` its machines, `pair.py` the checklist, `query.py` what STUN servers are asked,
+`candidates.py` our addresses and the rule for the peer's, `stun.py` the messages. `rustpbx.media.sdp.ice` has the SDP.
+"""
+
+from rustpbx.media.ice.agent import IceAgent
+from rustpbx.media.ice.facts import (
+    Close,
+    Datagram,
+    Effect,
+    Failed,
+    Gather,
+    Gathered,
+    IceOptions,
+    Input,
+    Payload,
+    Remote,
+    Restart,
+    Returned,
+    Selected,
+    Send,
+    Silent,
+    Trickled,
+)
+
+__all__ = [
+    "Close",
+    "Datagram",
+    "Effect",
+    "Failed",
+    "Gather",
+    "Gathered",
+    "IceAgent",
+    "IceOptions",
+    "Input",
+    "Payload",
+    "Remote",
+    "Restart",
+    "Returned",
+    "Selected",
+    "Send",
+    "Silent",
+    "Trickled",
+]
