@@ -64,6 +64,7 @@ TARGETS = {
         Target(name="srtp", check=predicates.srtp, longest=3000),
         Target(name="stun", check=predicates.stun, longest=600),
         Target(name="ice_candidate", check=predicates.ice_candidate, longest=512),
+        Target(name="dtls", check=predicates.dtls, longest=2500),
         Target(name="dtmf", check=predicates.dtmf, longest=200),
         Target(name="media_plane", check=predicates.media_plane, longest=3000),
         Target(name="control_json", check=predicates.control_json, longest=2048, dictionary="control_json"),

@@ -58,6 +58,7 @@ from rustpbx.sip.parser import Limits, MalformedRequest, PartialRequest, parse_a
 from rustpbx.sip.uri import parse_uri
 from tests.kit.raw_control import responses, talk
 from tests.kit.raw_credentials import prove as sip_credentials
+from tests.kit.raw_dtls import disturb as dtls
 from tests.kit.raw_plane import listen as media_plane
 from tests.kit.raw_srtp import listen as srtp
 from tests.kit.script_sip import play as sip_endpoint
@@ -67,6 +68,7 @@ __all__ = [
     "config",
     "control_http",
     "control_json",
+    "dtls",
     "dtmf",
     "media_plane",
     "rtcp",

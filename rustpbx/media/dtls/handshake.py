@@ -115,7 +115,7 @@ class Handshake:
 
 
 def _reason(error: SSL.Error) -> str:
-    """The last of OpenSSL's reasons: `no shared cipher`."""
-    reasons = error.args[0] if error.args else ()
-    texts = [entry[-1] for entry in reasons if isinstance(entry, tuple) and entry[-1]]
-    return texts[-1] if texts else "the handshake failed"
+    """The last of OpenSSL's reasons: `no shared cipher`. Some errors of its have none (`SysCallError`)."""
+    reasons = error.args[0] if error.args and isinstance(error.args[0], list) else []
+    texts = [entry[-1] for entry in reasons if entry[-1]]
+    return str(texts[-1]) if texts else "what it got makes no sense"
