@@ -131,6 +131,22 @@ async def test_consent_comes_back() -> None:
         await two.talk()
 
 
+@pytest.mark.parametrize("seed", [37, 41, 45, 48])
+async def test_a_bad_line_is_no_end(seed: int) -> None:
+    """With a fifth lost for a quarter of an hour, servers still answer in time and consent is never missed for 30 s."""
+    alice, bob = (agent(f"{name}{seed}", controlling=name == "a", options=SERVED) for name in "ab")
+    async with open_wire(seed) as wire:
+        wire.nat(ALICE_NAT, [ALICE], SYMMETRIC)
+        wire.nat(BOB_NAT, [BOB], ADDRESS_RESTRICTED)
+        wire.all_links(Link(loss=0.2, reorder=0.2, duplication=0.1, delay=0.03, jitter=0.02))
+        async with couple(wire, alice=alice, bob=bob) as two:
+            two.introduce()
+            await two.connected()
+            await trio.sleep(900)
+            assert AgentState.FAILED not in (alice.state, bob.state)
+            assert (alice.path is None, bob.path is None) == (False, False)
+
+
 @pytest.mark.rfc("8445", "9")
 async def test_a_restart_finds_a_path_again() -> None:
     """New credentials, new checks; the old path carries media until there is the new one."""

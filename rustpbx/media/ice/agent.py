@@ -72,6 +72,9 @@ CONSENT_PERIOD = 5.0
 CONSENT_TIMEOUT = 30.0
 """RFC 7675 5.1: asked for every 4 to 6 s; without it for 30 s, nothing more is sent."""
 
+ANXIOUS_PERIOD = 1.0
+"""Seconds between questions once the peer is silent: where one datagram in five is lost, six would not be enough."""
+
 SILENCE = 12.0
 """Seconds without consent that its owner is told of: two questions have had no answer."""
 
@@ -489,7 +492,8 @@ class IceAgent:
             case AgentTrigger.SILENCE_TIMER:
                 return SILENCE
             case _:  # CONSENT_TIMER; spread by a fifth, so that not all calls ask at once (RFC 7675 5.1)
-                return CONSENT_PERIOD * (0.8 + 0.4 * self._entropy(1)[0] / 255)
+                period = ANXIOUS_PERIOD if self.state is AgentState.DISCONNECTED else CONSENT_PERIOD
+                return period * (0.8 + 0.4 * self._entropy(1)[0] / 255)
 
     # -- what is done
 

@@ -9,7 +9,10 @@ from rustpbx.machine import Machine
 from rustpbx.media.ice.stun import binding_request, mapped_address
 from rustpbx.media.ice.tables import STUN_QUERY, QueryState, QueryTrigger
 
-FIRST_WAIT = 0.5
+FIRST_WAIT = 0.25
+LONGEST_WAIT = 1.0
+"""Seconds until it is asked again. Shorter than RFC 8489 has it: seven questions fit into the time there is."""
+
 TIMEOUT = 5.0
 """Seconds until candidates are complete without this one: a caller waits for them."""
 
@@ -53,7 +56,7 @@ class Query:
         again = False
         for trigger in self._machine.fired(now):
             if trigger is QueryTrigger.RESEND_TIMER:
-                self._wait *= 2
+                self._wait = min(2 * self._wait, LONGEST_WAIT)
             again |= bool(self._machine.step(trigger, now))
         return again and not self.done
 
