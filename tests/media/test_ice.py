@@ -9,12 +9,14 @@ import pytest
 import trio
 import trio.testing
 
-from rustpbx.media.ice import Failed, IceOptions, Remote, Restart, Returned, Silent, Trickled
+from rustpbx.media.ice import Failed, Gathered, IceOptions, Remote, Restart, Returned, Silent, Trickled
+from rustpbx.media.ice.shell import IceTransport
 from rustpbx.media.ice.tables import AgentState
 from rustpbx.media.sdp.ice import Candidate, CandidateKind, parse_candidate
+from rustpbx.shell.network import RealNetwork
 from rustpbx.testing.nat import ADDRESS_RESTRICTED, FULL_CONE, PORT_RESTRICTED, SYMMETRIC, Behaviour
 from rustpbx.testing.wire import Link, open_wire
-from tests.kit.peers_ice import ALICE, ALICE_NAT, BOB, BOB_NAT, STUN, agent, couple, fact
+from tests.kit.peers_ice import ALICE, ALICE_NAT, BOB, BOB_NAT, STUN, Couple, agent, couple, fact
 
 KINDS = {
     "full cone": FULL_CONE,
@@ -252,3 +254,22 @@ async def test_candidates_that_name_our_own_house_are_refused() -> None:
         assert counters["ice_candidates_too_many"] == 50
         sent_to = {carried.destination[0] for carried in wire.transcript if carried.source[0] == BOB}
         assert not sent_to & set(REFUSED)
+
+
+@pytest.mark.real_time
+async def test_two_agents_on_real_sockets() -> None:
+    """On loopback, where it is allowed, they connect and talk through the operating system."""
+    options = IceOptions(allow_loopback=True)
+    two = Couple(
+        *(IceTransport(RealNetwork(), agent(n, controlling=n == "alice", options=options)) for n in ("alice", "bob"))
+    )
+    async with trio.open_nursery() as nursery:
+        for transport in (two.alice, two.bob):
+            await nursery.start(transport.run, ["127.0.0.1"])
+            await fact(transport, Gathered)
+        two.introduce()
+        first, second = await two.connected()
+        assert (first.base, first.remote) == (second.remote, second.base)
+        await two.talk()
+        two.alice.close()
+        two.bob.close()
