@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     from rustpbx.embed.door import Calls as Calls
     from rustpbx.errors import RustpbxError as RustpbxError
     from rustpbx.session import events as events
+    from rustpbx.session.options import AmdOption as AmdOption
     from rustpbx.session.options import CallOption as CallOption
+    from rustpbx.session.options import DtmfOption as DtmfOption
     from rustpbx.session.options import EouOption as EouOption
     from rustpbx.session.options import MediaPassOption as MediaPassOption
     from rustpbx.session.options import RecorderOption as RecorderOption
@@ -38,7 +40,7 @@ _HOMES = {
     "errors": ("RustpbxError",),
     "session.events": ("events",),
     "session.options": (
-        *("CallOption", "EouOption", "MediaPassOption", "RecorderOption", "ReferOption"),
+        *("AmdOption", "CallOption", "DtmfOption", "EouOption", "MediaPassOption", "RecorderOption", "ReferOption"),
         *("SipOption", "SynthesisOption", "TranscriptionOption", "VadOption"),
     ),
     "settings": ("Config",),

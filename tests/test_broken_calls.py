@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ from rustpbx.session import commands
 from rustpbx.session.conversation import Conversation
 from rustpbx.settings import OutboundConfig
 from rustpbx.sip import events as sip
-from rustpbx.speech.registry import register_recognizer, register_synthesizer
+from rustpbx.speech.registry import stand_in
 from rustpbx.testing.network import MemoryNetwork
 from rustpbx.testing.phone import CallRefusedError
 from rustpbx.testing.speech import tone
@@ -40,13 +41,19 @@ def broken(*_: object, **__: object) -> Any:
     raise ZeroDivisionError("a bug")
 
 
+@pytest.fixture
+def _buggy() -> Iterator[None]:
+    """Such a service, by name."""
+    with stand_in(["buggy"], lambda _, __: Buggy(), lambda _, __: Buggy()):
+        yield
+
+
+@pytest.mark.usefixtures("_buggy")
 @pytest.mark.parametrize("part", ["asr", "tts", "core"])
 async def test_a_bug_in_a_call_ends_it_with_bye_hangup_and_a_normal_close(
     part: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The phone gets its BYE, the agent its `hangup`; the other call of the server never notices."""
-    register_recognizer("buggy", lambda _, __: Buggy())
-    register_synthesizer("buggy", lambda _, __: Buggy())
     async with quiet_house() as house, answered(house) as (_, other):
         option = {**SCRIPTED, "asr": {"provider": "buggy" if part == "asr" else "scripted"}}
         async with answered(house, **option) as (call, agent):

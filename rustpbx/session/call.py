@@ -104,6 +104,7 @@ class CallCore:
         self._dialling: Dialling | None = None
         self._agreement: Agreement | None = None
         self._agent = Machine(ATTACHMENT, lambda _: UPGRADE_TIME, "agent", call=self.id, words=cause_words)
+        self._listened = False  # once a call, whatever becomes of it
         self._listening = False
         self._leg_closed = False
         self._flushing = False  # the leg is closed, and what was said last is being transcribed
@@ -490,8 +491,8 @@ class CallCore:
             self._listen()
 
     def _listen(self) -> None:
-        if self.talk.option.asr is not None and not self._listening:
-            self._listening = True
+        if self.talk.option.asr is not None and not self._listened:
+            self._listened = self._listening = True
             self._out.append(effects.Listen(self.talk.option.asr))
 
     def _tell_ringing(self, cause: sip.CallProgress, now: float) -> None:

@@ -215,7 +215,7 @@ class Endpoint:
         known = self._belongs(request)
         if not known and not self._admitted(request, received.source, now):
             return
-        if self._overloaded(request):
+        if self._overloaded(request, known=known):
             self._layer.counters["overloaded"] += 1
             log.warning("refused %s from %s: overloaded", request.method, received.source.address[0])
             retry = ("Retry-After", str(self.config.retry_after))
@@ -231,10 +231,10 @@ class Endpoint:
             self._layer.report_bug(f"a {request.method} from {received.source}")
             self._layer.fail(transaction, now)
 
-    def _overloaded(self, request: Request) -> bool:
+    def _overloaded(self, request: Request, *, known: bool) -> bool:
         """Whether to turn a request away. Who calls already has a place of his own, so that floods end no call."""
         serving, most = self._layer.serving, self.config.max_transactions
-        if self._belongs(request):
+        if known:
             return serving >= 2 * most
         no_room = len(self._directory.live) >= self.config.max_calls
         return serving >= most or (no_room and request.method == "INVITE" and request.to.tag is None)

@@ -116,14 +116,17 @@ class Plane:
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """The clock, and beside it what takes longer than a tick: until cancelled, whatever happens in them."""
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(self.deliberate)
+            self._think(nursery)
             await self._media_clock.run(task_status=task_status)
 
     async def deliberate(self) -> None:
         """Do what neural networks are waited for, until cancelled: a part of `run`, for whoever ticks by hand."""
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._hearing.deliberation.run)
-            nursery.start_soon(self._hearing.denoising.run)
+            self._think(nursery)
+
+    def _think(self, nursery: trio.Nursery) -> None:
+        nursery.start_soon(self._hearing.deliberation.run)
+        nursery.start_soon(self._hearing.denoising.run)
 
     def tick(self, due: float) -> None:
         """One step of 20 ms; `due` is the time it stands for. Called by the clock."""

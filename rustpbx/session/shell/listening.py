@@ -28,7 +28,9 @@ async def listen(option: TranscriptionOption, leg: str, services: Services, repo
 
     What is said meanwhile waits in the tap, up to its bound.
     """
-    await trio.lowlevel.checkpoint()  # the call ended before this began: its leg may be gone
+    await trio.lowlevel.checkpoint()
+    if services.plane.leg(leg) is None:
+        return  # the call ended before this began
     ears = _Ears(option, services, report)
     with services.plane.tap(leg, capacity=KEPT_BLOCKS) as tap:
         await ears.listen(tap.blocks)
