@@ -411,6 +411,21 @@ def test_requests_count_on_in_the_dialog_that_is_answered() -> None:
     assert (ack.message.cseq.number, bye.message.cseq.number) == (1, 4)
 
 
+@pytest.mark.rfc("3261", "12.2.1.1")
+def test_the_bye_of_a_lost_fork_counts_on_behind_its_pracks() -> None:
+    """Two phones answer: in the dialog of the second, a PRACK has had the number that its BYE must not have again."""
+    lone, sent = calling()
+    (prack_b,) = lone.send(progress(sent, 1, tag="b"))
+    lone.send(progress(sent, 1, tag="a"))
+    lone.send(reply(sent, 200, tag="a", lines=SDP_LINES, body=ANSWER))
+    ack, bye = lone.send(reply(sent, 200, tag="b", lines=SDP_LINES, body=ANSWER))
+    assert [(p.title, p.message.to.tag, p.message.cseq.number) for p in (prack_b, ack, bye)] == [
+        ("PRACK", "b", 2),
+        ("ACK", "b", 1),
+        ("BYE", "b", 3),
+    ]
+
+
 @pytest.mark.rfc("3262", "4")
 @pytest.mark.parametrize("status", [481, 408, 500])
 def test_a_prack_that_fails_ends_nothing(status: int) -> None:
