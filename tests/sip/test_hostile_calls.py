@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import initialize, invariant, precondition, rule
 
 from rustpbx.sip.encoder import encode_message
+from rustpbx.sip.endpoint import EndpointConfig
 from rustpbx.sip.events import (
     AcceptOffer,
     Answer,
@@ -20,6 +21,7 @@ from rustpbx.sip.events import (
     SendOffer,
     Wish,
 )
+from rustpbx.sip.extensions import Extensions
 from rustpbx.sip.message import NameAddr, Response
 from rustpbx.sip.tables import CallState, OfferState
 from rustpbx.sip.uri import parse_uri
@@ -32,6 +34,15 @@ MOST_CALLS = 3
 
 RECOVERY = 40.0
 """Seconds of a good wire after which nothing that was lost matters: more than 64*T1."""
+
+EXTENSIONS = st.builds(
+    Extensions,
+    prack=st.sampled_from(["supported", "supported", "required", "off"]),
+    session_timers=st.sampled_from(["on", "accept", "off"]),
+    session_expires=st.sampled_from([90, 1800]),
+    min_se=st.sampled_from([90, 110]),
+)
+"""What a side does beyond RFC 3261."""
 
 STRANGE = {
     "OPTIONS": "200 OPTIONS",
@@ -74,10 +85,19 @@ class Calls(Hostile):
         known=st.booleans(),
         one=st.integers(0, 1),
         up=st.booleans(),
+        does=st.tuples(EXTENSIONS, EXTENSIONS, EXTENSIONS),
     )
-    def start(self, seed: int, kind: Kind, known: bool, one: int, up: bool) -> None:
-        """Three endpoints and the first INVITE, or a call that is `up`; `known` gives the callers credentials."""
-        self.alice, self.bob, self.carol = (User(at, seed + i) for i, at in enumerate((ALICE, BOB, CAROL)))
+    def start(  # noqa: PLR0917 - what a story begins with
+        self, seed: int, kind: Kind, known: bool, one: int, up: bool, does: tuple[Extensions, ...]
+    ) -> None:
+        """Three endpoints and the first INVITE, or a call that is `up`; `known` gives the callers credentials.
+
+        Each `does` PRACK and session timers in its own way.
+        """
+        self.alice, self.bob, self.carol = (
+            User(at, seed + i, EndpointConfig(port=at[1], extensions=extensions))
+            for i, (at, extensions) in enumerate(zip((ALICE, BOB, CAROL), does, strict=True))
+        )
         self.users = [self.alice, self.bob, self.carol]
         self.credentials = Credentials("alice", "secret") if known else None
         self.wire = ProxiedWire(self.users, kind)
@@ -86,8 +106,8 @@ class Calls(Hostile):
         self.dial(one)
         if up:
             self.wire.settle()
-            ((user, book),) = self.ringing()
-            self.ask(user, book, Answer(book.leg, ANSWER))
+            for user, book in self.ringing():  # unless what one side insists on is nothing that the other does
+                self.ask(user, book, Answer(book.leg, ANSWER))
             self.wire.settle()
 
     # -- the sessions -------------------------------------------------------------------------------------------------
