@@ -82,3 +82,10 @@ def test_the_table_sorts_by_number_and_counts_what_it_does_not_name() -> None:
 def test_the_page_keeps_what_people_wrote() -> None:
     """Only what stands between the marks changes."""
     assert page(f"a\n{BEGIN}\nold\n{END}\nb\n", f"{BEGIN}\nnew\n{END}") == f"a\n{BEGIN}\nnew\n{END}\nb\n"
+
+
+@pytest.mark.parametrize("rfc", ["3665", "5359"])
+def test_every_flow_is_proven_or_known_to_be_lacking(rfc: str) -> None:
+    """No call flow of RFC 3665 and no service of RFC 5359 is passed over in silence."""
+    proven = {proof.section for proof in find_proofs() if proof.rfc == rfc}
+    assert proven | {section for number, section in LACKING if number == rfc} == set(SECTIONS[rfc])

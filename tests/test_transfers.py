@@ -106,6 +106,7 @@ async def test_a_phone_that_hangs_up_declines_first() -> None:
 
 
 @pytest.mark.rfc("3515", "2.4.4")
+@pytest.mark.rfc("5359", "2.4")
 async def test_the_phone_asks_for_a_transfer_and_the_agent_says_what_became_of_it() -> None:
     """An `other` event with everything in it; `referred` is what the phone is told."""
     async with talking() as (house, call):
@@ -140,6 +141,7 @@ async def test_an_agent_that_does_not_transfer(how: str) -> None:
 
 
 @pytest.mark.rfc("3891", "3")
+@pytest.mark.rfc("5359", "2.5")
 async def test_somebody_else_takes_the_phones_place() -> None:
     """An attended transfer seen from its end: the conversation goes on with the newcomer, and the phone is let go."""
     async with talking() as (house, call):

@@ -661,6 +661,9 @@ LACKING: Mapping[tuple[str, str], str] = {
     ("5359", "2.6"): "no: no instant messages",
     ("5359", "2.10"): "no: no mixing of three parties",
     ("5359", "2.11"): "no: no mixing of three parties",
+    ("5359", "2.16"): "no: who rings somebody else's phone cannot be taken over here",
+    ("5359", "2.17"): "no: we ask nobody for the state of other calls",
+    ("5359", "2.18"): "no: a REFER outside a call is refused; agents place calls themselves",
     ("5359", "2.15"): "no: parking is a PBX's; we may be what is parked",
 }
 """What is not built or not wholly, and why: it stands in the page with or without a test."""

@@ -63,6 +63,7 @@ def states(stack: Stack) -> list[str]:
 
 @pytest.mark.rfc("3261", "10.2")
 @pytest.mark.parametrize("algorithm", ["MD5", "SHA-256"])
+@pytest.mark.rfc("3665", "2.1")
 async def test_an_account_registers_with_its_password(algorithm: str) -> None:
     """The challenge is answered, the Contact is where we listen, and the state says for how long."""
     registrar = secured(algorithm=algorithm, grant=1800)
@@ -128,6 +129,7 @@ async def test_a_423_that_makes_no_sense_is_a_refusal() -> None:
             assert (states(stack), len(registrar.requests)) == (["failed"], 1)
 
 
+@pytest.mark.rfc("3665", "2.5")
 async def test_a_wrong_password_is_not_tried_again_and_again() -> None:
     """Refused twice means refused: the next try is ten minutes away at least."""
     registrar = secured()
@@ -193,6 +195,7 @@ async def test_a_200_without_our_contact_is_no_registration() -> None:
 
 
 @pytest.mark.rfc("3261", "10.2.2")
+@pytest.mark.rfc("3665", "2.4")
 async def test_all_accounts_leave_together_and_a_dead_registrar_holds_nobody_up() -> None:
     """Expires 0 to each at once; who does not answer costs the limit and no more."""
     registrar = secured()
@@ -216,6 +219,7 @@ async def test_all_accounts_leave_together_and_a_dead_registrar_holds_nobody_up(
 
 
 @pytest.mark.rfc("3581", "4")
+@pytest.mark.rfc("3665", "2.2")
 async def test_behind_a_nat_the_registrar_learns_where_we_can_be_reached() -> None:
     """The Contact becomes what the registrar sees, and the useless one is taken back; without `nat` it stays."""
     for nat in (True, False):
