@@ -56,7 +56,7 @@ HANDOVERS = (
 
 HANDOVER_NAMES = {
     *("MemorySendChannel", "MemoryReceiveChannel", "open_memory_channel", "Event"),
-    *("open_nursery", "CancelScope", "TaskStatus", "TASK_STATUS_IGNORED"),
+    *("open_nursery", "Nursery", "CancelScope", "TaskStatus", "TASK_STATUS_IGNORED"),
     *("WouldBlock", "BrokenResourceError", "ClosedResourceError", "BusyResourceError", "EndOfChannel"),
     *("lowlevel", "abc"),
 }
