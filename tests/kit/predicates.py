@@ -26,7 +26,7 @@ from rustpbx.control.wire import WireError, decode_command, encode_command
 from rustpbx.errors import LocalError, MediaError, RemoteError
 from rustpbx.media.decode import container_of, decode
 from rustpbx.media.dtmf import DIGITS, DigitReceiver
-from rustpbx.media.events import Direction, MediaFormat, SrtpKey, SrtpSuite
+from rustpbx.media.events import Codec, Direction, MediaFormat, SrtpKey, SrtpSuite
 from rustpbx.media.ice import Datagram, Gather, IceAgent, Remote
 from rustpbx.media.ice.stun import read_stun
 from rustpbx.media.rtcp import (
@@ -42,10 +42,12 @@ from rustpbx.media.rtcp import (
 from rustpbx.media.rtp import build_rtp, is_rtcp, parse_rtp, payload_span
 from rustpbx.media.sdp.crypto import Security, SrtpMode
 from rustpbx.media.sdp.encoder import encode_sdp
-from rustpbx.media.sdp.ice import IceDescription, parse_candidate
+from rustpbx.media.sdp.fingerprint import Fingerprint, Setup
+from rustpbx.media.sdp.ice import Candidate, CandidateKind, IceDescription, parse_candidate, read_ice
 from rustpbx.media.sdp.model import MediaDescription, SdpError, SessionDescription
 from rustpbx.media.sdp.negotiate import LocalMedia, NegotiationError, accept_answer, answer, offer
 from rustpbx.media.sdp.parser import parse_sdp
+from rustpbx.media.sdp.webrtc import NOWHERE, OwnEnd, answer_peer, read_peer_offer
 from rustpbx.sip.auth import DigestClient, authorize, parse_challenge
 from rustpbx.sip.encoder import encode_message, encode_refusal, header_lines
 from rustpbx.sip.events import Credentials
@@ -286,6 +288,12 @@ LOCALS = (
     LocalMedia(host="192.0.2.10", port=12_000, ssrc=1, session_id=2, security=_security(SrtpMode.PREFER)),
     LocalMedia(host="192.0.2.10", port=12_000, ssrc=1, session_id=2, security=_security(SrtpMode.REQUIRE)),
 )
+OWN_END = OwnEnd(
+    ice=IceDescription(
+        "OURS", "o" * 24, (Candidate("h", 2130706431, ("192.0.2.10", 12_000), CandidateKind.HOST),), ended=True
+    ),
+    fingerprint=Fingerprint("sha-256", bytes(32)),
+)
 SENDING = {Direction.SENDRECV, Direction.SENDONLY}
 RECEIVING = {Direction.SENDRECV, Direction.RECVONLY}
 
@@ -304,6 +312,27 @@ def sdp(data: bytes) -> None:
     for local in LOCALS:
         sdp_offer(description, local)
         sdp_answer(description, local)
+    sdp_peer_offer(description)
+
+
+def sdp_peer_offer(remote: SessionDescription) -> None:
+    """A browser's offer is answered with our end of the way and one live stream at most, or refused in one line."""
+    try:
+        offered = read_peer_offer(remote, ipv6=False)
+        description, agreed = answer_peer(offered, attrs.evolve(LOCALS[0], codecs=tuple(Codec)), OWN_END)
+    except (NegotiationError, SdpError) as error:
+        named(str(error))
+        return
+    assert offered.fingerprints
+    assert offered.setup in {Setup.ACTIVE, Setup.PASSIVE}
+    assert not any(":" in candidate.address[0] for candidate in offered.ice.candidates)
+    same([media.kind for media in description.media], [media.kind for media in remote.media], "the streams")
+    (live,) = (media for media in description.media if media.port)
+    same(live.fingerprints, (OWN_END.fingerprint,), "the certificate")
+    same(read_ice(description, live), OWN_END.ice, "our end")
+    same((agreed.remote, agreed.rtcp, agreed.rtcp_mux), (NOWHERE, NOWHERE, True), "where the peer is")
+    agreed_media(attrs.evolve(agreed, remote=("192.0.2.1", 9), rtcp=("192.0.2.1", 9)))
+    same(parse_sdp(encode_sdp(description)), description, "our answer")
 
 
 def sdp_offer(remote: SessionDescription, local: LocalMedia) -> None:

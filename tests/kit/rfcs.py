@@ -71,8 +71,11 @@ TITLES: Mapping[str, str] = {
     "8445": "ICE",
     "8760": "SIP Digest with SHA-2",
     "8838": "Trickle ICE",
+    "8829": "JavaScript Session Establishment Protocol (JSEP)",
     "8839": "ICE in SDP",
+    "8842": "SDP Offer/Answer for DTLS",
     "8866": "SDP",
+    "9143": "Negotiating Media Multiplexing (BUNDLE)",
 }
 """What RFCs are about, in a few words."""
 
@@ -642,6 +645,9 @@ SECTIONS: Mapping[str, Mapping[str, str]] = {
         "2.6": "HTTP Digest and Authentication-Info",
     },
     "8838": {"8.2": "End-of-Candidates Indication"},
+    "8829": {"5.3": "Generating an Answer"},
+    "8842": {"5.3": "Generating the SDP Answer"},
+    "9143": {"7.3": "Generating the SDP Answer"},
     "8839": {"5.1": '"candidate" Attribute', "5.4": '"ice-ufrag" and "ice-pwd" Attributes'},
     "8866": {
         "5.2": "Origin",

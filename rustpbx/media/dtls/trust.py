@@ -5,10 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable
 
-from rustpbx.media.sdp.fingerprint import Fingerprint
-
-HASHES = ("sha-512", "sha-384", "sha-256")
-"""What we believe in, most preferred first. SHA-1 and MD5 are not enough any more."""
+from rustpbx.media.sdp.fingerprint import HASHES, Fingerprint
 
 
 def fingerprint(certificate: bytes, algorithm: str = "sha-256") -> Fingerprint:

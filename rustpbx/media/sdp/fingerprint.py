@@ -7,6 +7,9 @@ from enum import Enum
 
 import attrs
 
+HASHES = ("sha-512", "sha-384", "sha-256")
+"""What we believe in, most preferred first. SHA-1 and MD5 are not enough any more."""
+
 _LINE = re.compile(r"(?P<hash>[!-~]{1,32})[ \t]+(?P<digest>[0-9A-Fa-f]{2}(?::[0-9A-Fa-f]{2}){0,127})[ \t]*")
 
 
