@@ -114,6 +114,18 @@ class Checklist:
         """The best pair in one of these states."""
         return next((p for p in self.pairs if p.state in states), None)
 
+    def improves(self, pair: Pair, path: Pair | None, *, controlling: bool) -> bool:
+        """Whether a nominated pair takes the place of the path: any does for one from before a restart."""
+        if path is None or path not in self.pairs:
+            return True
+        return pair.priority(controlling=controlling) > path.priority(controlling=controlling)
+
+    def drop_below(self, path: Pair) -> None:
+        """What is worse than the path, and not known to work, is of no interest any more (8.1.2)."""
+        for pair in self.pairs[self.pairs.index(path) + 1 :]:
+            if pair.state not in VALID:
+                self.remove(pair)
+
     def enqueue(self, pair: Pair) -> None:
         """Have it checked soon; a pair is in the queue once."""
         if pair not in self.triggered:

@@ -11,6 +11,7 @@ from rustpbx.core import Address
 from rustpbx.errors import RemoteError
 
 ROLE_CONFLICT = 487
+CONTROLLING, CONTROLLED = "ICE-CONTROLLING", "ICE-CONTROLLED"
 _COOKIE = stun.COOKIE.to_bytes(4, "big")
 
 
@@ -52,7 +53,7 @@ def check_request(
     message = Message(Method.BINDING, Class.REQUEST, transaction)
     message.attributes["USERNAME"] = username
     message.attributes["PRIORITY"] = priority
-    message.attributes["ICE-CONTROLLING" if controlling else "ICE-CONTROLLED"] = tie_breaker
+    message.attributes[CONTROLLING if controlling else CONTROLLED] = tie_breaker
     if nominate:
         message.attributes["USE-CANDIDATE"] = None
     message.add_message_integrity(pwd.encode())
