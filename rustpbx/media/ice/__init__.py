@@ -1,6 +1,6 @@
 """ICE (RFC 8445): an `IceAgent` finds a path to a peer and keeps it while the peer consents.
 
-`agent.py` is the core, `tables.py` its machines. `gathering.py` finds our candidates (by `query.py`), `remotes.py` knows
+`agent.py` is the core, `tables.py` its machines. `gathering.py` finds our candidates (by `query.py`), `remotes.py` has
 the peer's, `pair.py` is the checklist, `inquiry.py` what we have asked, `role.py` and `credentials.py` say who we are.
 `candidates.py` has the rule for addresses, `stun.py` the messages. `rustpbx.media.sdp.ice` has the SDP.
 """
