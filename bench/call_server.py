@@ -7,7 +7,6 @@ Prints one line of JSON with its ports, and serves until its input closes.
 
 from __future__ import annotations
 
-import gc
 import json
 import socket
 import sys
@@ -18,6 +17,7 @@ import trio.testing
 import rustpbx
 from bench.ports import free_port
 from rustpbx.settings import Config, HandlerConfig, UaConfig
+from rustpbx.shell import garbage
 
 MOST_CALLS = 5000
 
@@ -47,7 +47,8 @@ async def main() -> None:
             nursery.start_soon(server.each_call, _answer)
         await trio.testing.wait_all_tasks_blocked()
         print(json.dumps({"sip": server.sip and server.sip[1], "http": server.http[1]}), flush=True)
-        gc.freeze()
+        garbage.prepare()
+        nursery.start_soon(garbage.collect_between_calls, server.registry)
         await trio.to_thread.run_sync(sys.stdin.readline)
         nursery.cancel_scope.cancel()
 

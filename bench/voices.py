@@ -71,8 +71,8 @@ def measure(calls: int = CALLS, seconds: float = 6.0, rounds: int = 3) -> Voices
     with Child(server_command, ours, {"VOICEAPI_ENDPOINT": f"http://127.0.0.1:{port}"}) as server:
         http = server.hello()["http"]
         with Child([sys.executable, "-m", "bench.voice_load", str(port), str(http)], theirs) as load:
+            children = {load.hello()["phones"], load.pid, server.pid, os.getpid()}
             _ask(load, call=calls)
-            children = {load.pid, server.pid, os.getpid()}
             others, began, cpu = others_seconds(children), time.monotonic(), server.cpu()
             time.sleep(seconds)
             took, used = time.monotonic() - began, server.cpu() - cpu

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import os
 import resource
 import sys
@@ -32,9 +31,9 @@ def run() -> int:
     # The media clock multiplies small matrices: a pool of BLAS threads costs more than it gains.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # read when numpy is imported
     from rustpbx import cli  # noqa: PLC0415 - after the environment is complete
+    from rustpbx.shell import garbage  # noqa: PLC0415
 
-    # A full collection stops the audio for a tenth of a second: what is imported by now is never looked at again.
-    return cli.main(before_serving=gc.freeze)
+    return cli.main(before_serving=garbage.prepare)
 
 
 if __name__ == "__main__":

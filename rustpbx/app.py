@@ -43,6 +43,7 @@ from rustpbx.session.shell.registry import Registry
 from rustpbx.session.shell.services import Services
 from rustpbx.settings import Config, IceServer, UaConfig
 from rustpbx.shell.clock import Clock, TrioClock
+from rustpbx.shell.garbage import collect_between_calls
 from rustpbx.shell.network import Network, RealNetwork
 from rustpbx.shell.nurseries import sole_error
 from rustpbx.shell.offload import Offload
@@ -368,10 +369,12 @@ async def serve(
 async def run_server(config: Config) -> None:
     """Serve until SIGTERM or SIGINT; both end the calls first. Raises OSError if an address is taken."""
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
-        async with serve(config, warm_up=True) as server:
+        async with serve(config, warm_up=True) as server, trio.open_nursery() as nursery:
+            nursery.start_soon(collect_between_calls, server.registry)
             _say_hello(server)
             async for received in signals:
                 log.info("%s: ending the calls and stopping", signal.Signals(received).name)
+                nursery.cancel_scope.cancel()
                 break
 
 

@@ -8,6 +8,10 @@
        bind N            bind N sockets on loopback               {"ports": [..]}
        call P1 P2 ..     send to these ports, one a phone         {}
        mark              what happened since the mark before      {"seconds": .., "received": .., ..}
+       hush              all of them play silence from now on     {}
+       talk I            phone I says the first 2 s of AUDIO      {}
+       sounds            times, each phone: [when `talk` began, when the sound began that it hears or heard last, when
+                         the last packet with sound came]         {"sounds": [[..], ..]}
 
    Phones send every 20 ms, each at its own time (the phones are spread evenly over 1 ms steps). A socket is read when its phone
    has sent: nobody waits for a packet, since waking a waiter is charged to whoever sends. Arrival times are the kernel's. */
@@ -27,9 +31,11 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { FRAME = 160, HEADER = 12, STEPS = 20, MOST = 4096, CLICKS = 65536, BINS = 500000, BATCH = 16, LINE = 1 << 16 };
+enum { FRAME = 160, HEADER = 12, STEPS = 20, MOST = 4096, CLICKS = 65536, BINS = 500000, BATCH = 16, LINE = 1 << 16, SAID = 16000 };
 #define STEP_NS 1000000L
 #define TICK_S 0.02
+#define PAUSE_S 0.3 /* what comes after so long without sound is another sound */
+#define FOR_EVER SIZE_MAX
 
 typedef struct {
     int sock, heard_any;
@@ -38,6 +44,8 @@ typedef struct {
     size_t at;
     double last;
     int quiet;
+    size_t talks; /* bytes left to say; all of them is for ever */
+    double talked, sound_began, sounded;
     unsigned char packet[HEADER + FRAME];
 } Phone;
 
@@ -105,6 +113,7 @@ static void bind_phones(int wanted) {
         memcpy(p->packet + 8, &ssrc, 4);
         p->at = audio_size ? ((size_t)count * 13 * FRAME) % audio_size : 0;
         p->quiet = 1;
+        p->talks = FOR_EVER;
     }
     printf("]}\n");
 }
@@ -154,7 +163,11 @@ static void send_packet(int index) {
     uint32_t rtp_time = htonl(p->rtp_time);
     memcpy(p->packet + 2, &sequence, 2);
     memcpy(p->packet + 4, &rtp_time, 4);
-    if (index >= probes) {
+    if (index >= probes && p->talks == 0) {
+        memset(p->packet + HEADER, 0xFF, FRAME);
+    } else if (index >= probes) {
+        if (p->talks == SAID) p->talked = now(CLOCK_MONOTONIC);
+        if (p->talks != FOR_EVER) p->talks -= FRAME;
         memcpy(p->packet + HEADER, audio + p->at, FRAME);
         p->at = (p->at + FRAME) % audio_size;
     } else {
@@ -177,6 +190,13 @@ static double arrival(struct msghdr *message) {
     return now(CLOCK_REALTIME);
 }
 
+/* mu-law: large codes are small sounds. */
+static int loud(const unsigned char *frame) {
+    for (int i = 0; i < FRAME; i++)
+        if ((frame[i] & 0x7F) < 0x40) return 1;
+    return 0;
+}
+
 static void take(int index, const unsigned char *packet, double at) {
     Phone *p = &phones[index];
     uint16_t sequence = (uint16_t)(packet[2] << 8 | packet[3]);
@@ -189,6 +209,10 @@ static void take(int index, const unsigned char *packet, double at) {
     p->heard_any = 1;
     p->heard_sequence = sequence;
     p->last = at;
+    if (loud(packet + HEADER)) {
+        if (at - p->sounded > PAUSE_S) p->sound_began = at;
+        p->sounded = at;
+    }
     if (index < probes) {
         int quiet = (packet[HEADER + 80] & 0x7F) > 0x40; /* mu-law: large codes are small sounds */
         if (p->quiet && !quiet && heard_count < CLICKS) heard_clicks[heard_count++] = (Click){index, at + to_monotonic};
@@ -210,10 +234,32 @@ static void receive_packets(int index) {
         if (messages[i].msg_len >= HEADER + FRAME) take(index, packets[i], arrival(&messages[i].msg_hdr));
 }
 
+static void hush(void) {
+    for (int i = 0; i < count; i++) phones[i].talks = 0;
+    printf("{}\n");
+}
+
+static void talk(int index) {
+    if (index >= 0 && index < count) phones[index].at = 0, phones[index].talks = SAID;
+    printf("{}\n");
+}
+
+static void print_sounds(void) {
+    printf("{\"sounds\": [");
+    for (int i = 0; i < count; i++) {
+        Phone *p = &phones[i];
+        printf("%s[%.6f, %.6f, %.6f]", i ? ", " : "", p->talked, p->sound_began + to_monotonic, p->sounded + to_monotonic);
+    }
+    printf("]}\n");
+}
+
 static int obey(char *line) {
     if (strncmp(line, "bind ", 5) == 0) bind_phones(atoi(line + 5));
     else if (strncmp(line, "call", 4) == 0) connect_phones(line + 4);
     else if (strncmp(line, "mark", 4) == 0) print_mark();
+    else if (strncmp(line, "hush", 4) == 0) hush();
+    else if (strncmp(line, "talk ", 5) == 0) talk(atoi(line + 5));
+    else if (strncmp(line, "sounds", 6) == 0) print_sounds();
     else return 0;
     fflush(stdout);
     return 1;

@@ -27,6 +27,8 @@ CLOSING = 1.0
 """Seconds that the closing handshake may take."""
 LARGEST = 16 * 1024 * 1024
 """Bytes of one message that we take."""
+READ_SIZE = 32 * 1024
+"""Bytes that are read at once: a piece of synthesised audio is one read, not several."""
 QUEUED = 16
 """Messages that wait to be read; TCP slows down a service that is further ahead."""
 
@@ -201,6 +203,7 @@ async def _read(
             extra_headers=[(name.encode(), value.encode()) for name, value in headers],
             message_queue_size=QUEUED,
             max_message_size=LARGEST,
+            receive_buffer_size=READ_SIZE,
         )
         task_status.started(connection)
 

@@ -32,8 +32,10 @@ TAIL = 2.5
 """Seconds of silence that bring the last words out: there is no message for the end of the audio."""
 FAREWELL = 2.0
 """Seconds that the last words are waited for."""
-CHUNK = 3200
-"""Bytes of a frame of synthesised audio; even, or samples would be split."""
+CHUNK = 16384
+"""Bytes of a frame of synthesised audio; even, or samples would be split. A frame goes out when it is full or its block
+of speech ends, so that long ones delay nothing: the blocks come faster than they are spoken.
+"""
 
 
 def _base(endpoint: str | None) -> str:

@@ -82,7 +82,7 @@ async def test_a_text_becomes_the_audio_that_the_service_makes_of_it() -> None:
         "samplerate": "8000",
         "interrupt": "true",
         "sid": "3",
-        "chunk_size": "3200",
+        "chunk_size": "16384",
         "speed": "1.5",
         "split": "false",
     }

@@ -96,6 +96,16 @@ class Registry:
             await self._empty.wait()
 
     @property
+    def up(self) -> int:
+        """How many calls are running."""
+        return len(self._calls)
+
+    @property
+    def ended(self) -> int:
+        """How many have ended since the start."""
+        return self._total - len(self._calls)
+
+    @property
     def calls(self) -> Mapping[str, CallTask]:
         """The running calls by session id, oldest first: to look at."""
         return MappingProxyType(self._calls)

@@ -24,7 +24,7 @@ def _number(asked: Asked, name: str, default: str) -> float:
 class EmulatedVoiceApi(EmulatedService):
     """`script` is what is recognised, one text for each utterance; a voice is a tone, 60 ms for each character.
 
-    An utterance is what is loud until 1.2 s of silence follow.
+    An utterance is what is loud until 1.2 s of silence follow. What it is taken for is sent when it changes.
     """
 
     script: deque[str] = attrs.field(factory=deque, converter=texts_of)
@@ -49,7 +49,7 @@ class EmulatedVoiceApi(EmulatedService):
 
     async def _listen(self, conversation: Conversation) -> None:
         rate = _number(conversation.asked, "samplerate", "16000")
-        index, silent, words = 0, 0.0, 0
+        index, silent, words, told = 0, 0.0, 0, ""
         while True:
             message = await conversation.receive()
             if isinstance(message, str) or len(message) % 2:
@@ -60,12 +60,14 @@ class EmulatedVoiceApi(EmulatedService):
             pcm = np.frombuffer(message, "<i2")
             if np.abs(pcm.astype(np.int32)).max() > LOUD:
                 silent, words = 0.0, words + 1
-                await self._tell(conversation, self._heard(words), False, index)
+                if self._heard(words) != told:
+                    told = self._heard(words)
+                    await self._tell(conversation, told, False, index)
                 continue
             silent += len(pcm) / rate
             if words and silent >= ENDPOINTING:
                 await self._tell(conversation, self.script.popleft() if self.script else "words", True, index)
-                index, words = index + 1, 0
+                index, words, told = index + 1, 0, ""
 
     def _heard(self, words: int) -> str:
         return " ".join((self.script[0] if self.script else "words").split()[:words])
