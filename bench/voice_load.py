@@ -43,8 +43,8 @@ THINKS = 0.08
 """Seconds from a text to its first audio."""
 FASTER = 2.5
 """How much faster than life the service speaks: its audio is not there all at once."""
-SPREAD = 1.0
-"""Seconds over which what all calls do is spread."""
+SPREAD = 8.0
+"""Seconds over which the turns of all calls are spread: people take one each ten seconds or so."""
 PATIENCE = 5.0
 """Seconds after which what should have happened has not."""
 QUIET = 0.3

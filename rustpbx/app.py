@@ -179,6 +179,7 @@ async def _start(
         sip = await parts.start(stack.run)
     plane = Plane(outside.ports, outside.clock, _plane_config(config, outside), outside.rng, outside.offload)
     services, door = await _services(config, outside, plane, stack, exits)
+    await parts.start(services.speech.spares.run)
     ua = config.ua or UaConfig()
     registry = Registry(
         services,

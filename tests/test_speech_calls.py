@@ -52,12 +52,13 @@ async def house_with(service: EmulatedService) -> AsyncIterator[House]:
 
 async def test_a_service_that_drops_is_reported_once_and_heard_again() -> None:
     """The connection is cut in the middle of a word: one error, and what is said then arrives, counted on."""
-    service = EmulatedVoiceApi(script=["second words"], drop_after=3)
+    service = EmulatedVoiceApi(script=["first words and more"], drop_after=3)
     async with house_with(service) as house, answered(house, **EARS) as (call, agent):
         await call.say(spoken("first words"))
         error = await agent.until("error")
         assert (error["sender"], error["error"]) == ("asr.distant", "voiceapi dropped the connection")
         service.drop_after = None
+        service.script[0] = "second words"
         await trio.sleep(2 * FIRST_PAUSE)
         await call.say(spoken("second words"))
         final = await agent.until("asrFinal")

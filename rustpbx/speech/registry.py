@@ -25,6 +25,7 @@ from rustpbx.shell.offload import Offload
 from rustpbx.speech import local
 from rustpbx.speech.base import Recognizer, StreamingSynthesizer, Synthesizer
 from rustpbx.speech.local_files import installed
+from rustpbx.speech.spares import Spares
 from rustpbx.speech.streaming import SentenceBySentence
 
 LOCAL = "local"
@@ -75,7 +76,7 @@ class SpeechServices:
     """What speech services may use. One per server: `asr` is the gate that all local recognizers share.
 
     `trusted` is for endpoints of our own configuration, `guarded` for those an agent supplies. `wall` is the time
-    in seconds since the epoch, `rng` makes ids.
+    in seconds since the epoch, `rng` makes ids, `spares` are connections that wait for a text.
     """
 
     offload: Offload
@@ -84,6 +85,7 @@ class SpeechServices:
     wall: Callable[[], float] = time.time
     rng: random.Random = attrs.field(factory=random.SystemRandom)
     asr: local.Gate = attrs.field(factory=local.Gate)
+    spares: Spares = attrs.field(factory=Spares)
 
     def timestamp(self) -> int:
         """Seconds since the epoch: what requests are signed with."""

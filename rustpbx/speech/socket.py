@@ -121,10 +121,16 @@ async def next_text(texts: trio.MemoryReceiveChannel[str]) -> str | None:
 
 @attrs.define(eq=False)
 class ServiceSocket:
-    """An open WebSocket to `service`."""
+    """An open WebSocket to `service`. One that `waited` was opened before it was wanted: it may have died since."""
 
     service: str
     _connection: trio_websocket.WebSocketConnection
+    waited: bool = False
+
+    @property
+    def open(self) -> bool:
+        """Whether neither side has closed it yet, as far as is known here."""
+        return self._connection.closed is None
 
     async def send(self, message: str | bytes) -> None:
         """Send one message. Raises `SpeechError` if the service has closed, or takes nothing for `STALLED` seconds."""

@@ -20,6 +20,7 @@ from rustpbx.speech.audio import AudioFeed, PcmReader
 from rustpbx.speech.base import SpeechChunk, Transcript, Utterance
 from rustpbx.speech.registry import RecognizerOptions, SpeechServices, SynthesizerOptions
 from rustpbx.speech.socket import ServiceSocket, open_socket, said_by
+from rustpbx.speech.spares import Spares, Way
 
 NAME = "voiceapi"
 DEFAULT_ENDPOINT = "http://localhost:8000"
@@ -126,22 +127,33 @@ class VoiceApiSynthesizer:
 
     reach: Reach
     endpoint: str | None
+    spares: Spares
 
     async def synthesize(self, utterance: Utterance, audio: trio.MemorySendChannel[SpeechChunk]) -> None:
         """Say one text; see `rustpbx.speech.base.Synthesizer`. Volume and emotion are not known to the service."""
+        way = Way(self.reach, self._url(utterance), NAME)
+        if not await self._say(way, utterance, audio):
+            await self._say(way, utterance, audio, fresh=True)
+
+    async def _say(
+        self, way: Way, utterance: Utterance, audio: trio.MemorySendChannel[SpeechChunk], *, fresh: bool = False
+    ) -> bool:
+        """Say it; False if the connection had waited and turns out to be dead, before any answer."""
         reader = PcmReader(utterance.rate, NAME)
-        async with open_socket(self.reach, self._url(utterance), NAME) as socket:
-            await socket.send(utterance.text)
-            while True:
-                try:
-                    message = await socket.receive()
-                except trio.EndOfChannel:
-                    raise SpeechError(f"{NAME} closed before the end of the audio", passing=True) from None
+        async with self.spares.open(way, fresh=fresh) as socket:
+            try:
+                await socket.send(utterance.text)
+                message = await _answer(socket)
+            except SpeechError:
+                if socket.waited:
+                    return False
+                raise
+            while isinstance(message, bytes) or "progress" not in said_by(NAME, message):
                 if isinstance(message, bytes):
                     await _send(audio, reader.feed(message), utterance.rate)
-                elif "progress" in said_by(NAME, message):
-                    break
+                message = await _answer(socket)
         await _send(audio, reader.flush(), utterance.rate)
+        return True
 
     def _url(self, utterance: Utterance) -> str:
         speaker = utterance.speaker or os.environ.get("VOICEAPI_SPEAKER_ID") or "0"
@@ -151,6 +163,14 @@ class VoiceApiSynthesizer:
             f"{_base(self.endpoint)}/tts?samplerate={utterance.rate}&interrupt=true&sid={speaker}"
             f"&chunk_size={CHUNK}&speed={utterance.speed:g}&split=false"
         )
+
+
+async def _answer(socket: ServiceSocket) -> str | bytes:
+    """The server's next message; it never closes by itself while it is well."""
+    try:
+        return await socket.receive()
+    except trio.EndOfChannel:
+        raise SpeechError(f"{NAME} closed before the end of the audio", passing=True) from None
 
 
 async def _send(audio: trio.MemorySendChannel[SpeechChunk], pcm: Pcm, rate: int) -> None:
@@ -165,4 +185,4 @@ def recognizer(options: RecognizerOptions, services: SpeechServices) -> VoiceApi
 
 def synthesizer(options: SynthesizerOptions, services: SpeechServices) -> VoiceApiSynthesizer:
     """VoiceApi's voice for one call."""
-    return VoiceApiSynthesizer(services.reach(options.endpoint), options.endpoint)
+    return VoiceApiSynthesizer(services.reach(options.endpoint), options.endpoint, services.spares)
