@@ -28,6 +28,10 @@ class Datagrams(Protocol):
         """Send one datagram; an unreachable peer raises nothing (UDP promises nothing)."""
         ...
 
+    def send_now(self, data: bytes, destination: Address) -> bool:
+        """Send one datagram without waiting, as media goes; False if the system did not take it."""
+        ...
+
     async def receive(self) -> tuple[bytes, Address]:
         """Wait for one datagram of at most 65,535 bytes. Raises `trio.ClosedResourceError` after `close()`."""
         ...
@@ -74,8 +78,9 @@ def _plain(host: str) -> str:
 
 
 class _UdpSocket:
-    def __init__(self, sock: trio.socket.SocketType) -> None:
+    def __init__(self, sock: trio.socket.SocketType, raw: socket.socket) -> None:
         self._sock = sock
+        self._raw = raw  # the same one: Trio's wrapper has no way to send without a checkpoint
         name = sock.getsockname()
         self.address: Address = (name[0], name[1])
 
@@ -87,6 +92,13 @@ class _UdpSocket:
         except OSError:
             # ICMP errors of earlier datagrams surface here; the transaction's timers decide, not the socket.
             return
+
+    def send_now(self, data: bytes, destination: Address) -> bool:
+        try:
+            self._raw.sendto(data, destination)
+        except OSError:
+            return False
+        return True
 
     async def receive(self) -> tuple[bytes, Address]:
         while True:
@@ -136,7 +148,8 @@ class RealNetwork:
     async def open_datagrams(self, host: str, port: int) -> Datagrams:
         """Bind a UDP socket of the family that `host` belongs to; one on "::" speaks IPv4 as well."""
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        sock = trio.socket.socket(family, socket.SOCK_DGRAM)
+        raw = socket.socket(family, socket.SOCK_DGRAM)
+        sock = trio.socket.from_stdlib_socket(raw)
         try:
             if host == "::":  # without this, some systems leave IPv4 out
                 sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
@@ -145,7 +158,7 @@ class RealNetwork:
         except BaseException:
             sock.close()
             raise
-        return _UdpSocket(sock)
+        return _UdpSocket(sock, raw)
 
     async def connect(self, host: str, port: int) -> trio.abc.Stream:
         """Happy-eyeballs TCP connect."""

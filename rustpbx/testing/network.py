@@ -116,6 +116,12 @@ class _Datagrams:
             raise trio.ClosedResourceError
         self._wire.send(self._bound, destination, bytes(data))
 
+    def send_now(self, data: bytes, destination: Address) -> bool:
+        if self._closed:
+            return False
+        self._wire.send(self._bound, destination, bytes(data))
+        return True
+
     async def receive(self) -> tuple[bytes, Address]:
         return await self._receive.receive()
 

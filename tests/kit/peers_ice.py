@@ -14,6 +14,7 @@ from rustpbx.core import Address
 from rustpbx.media.ice import Gathered, IceAgent, IceOptions, Remote, Selected
 from rustpbx.media.ice.shell import IceTransport
 from rustpbx.media.ice.stun import read_stun
+from rustpbx.shell.network import Network
 from rustpbx.testing.wire import Wire
 
 STUN: Address = ("203.0.113.3", 3478)
@@ -37,6 +38,12 @@ def agent(name: str, *, controlling: bool, options: IceOptions | None = None) ->
     return IceAgent(controlling=controlling, entropy=random.Random(name).randbytes, options=options)
 
 
+def heard_by(network: Network, one: IceAgent) -> tuple[IceTransport, trio.MemoryReceiveChannel[bytes]]:
+    """A transport, and the media that comes to it."""
+    send, media = trio.open_memory_channel[bytes](100)
+    return IceTransport(network, one, send.send_nowait), media
+
+
 async def fact(transport: IceTransport, kind: type[object]) -> object:
     """The next fact of that kind."""
     async for found in transport.facts:
@@ -51,6 +58,8 @@ class Couple:
 
     alice: IceTransport
     bob: IceTransport
+    heard: tuple[trio.MemoryReceiveChannel[bytes], trio.MemoryReceiveChannel[bytes]]
+    """The media that came to Alice, and to Bob."""
 
     def introduce(self) -> None:
         """Each gets the other's description as it now is."""
@@ -65,9 +74,9 @@ class Couple:
 
     async def talk(self) -> None:
         """Media passes both ways."""
-        for one, other in ((self.alice, self.bob), (self.bob, self.alice)):
-            one.send(b"\x80 media")
-            assert (await other.rtp.receive()).data == b"\x80 media"
+        for one, other, heard in ((self.alice, self.bob, self.heard[1]), (self.bob, self.alice, self.heard[0])):
+            assert one.send(b"\x80 media")
+            assert await heard.receive() == b"\x80 media"
             one.send(b"\x16 dtls")
             assert (await other.dtls.receive()).data == b"\x16 dtls"
 
@@ -90,12 +99,15 @@ async def couple(
     async with trio.open_nursery() as outer:
         outer.start_soon(serve_stun, wire)
         async with trio.open_nursery() as nursery:
-            transports = [IceTransport(wire.host(own[0]), one) for own, one in zip(hosts, two, strict=True)]
+            (one, to_one), (other, to_other) = (
+                heard_by(wire.host(own[0]), agent) for own, agent in zip(hosts, two, strict=True)
+            )
+            transports = (one, other)
             for own, transport in zip(hosts, transports, strict=True):
                 await nursery.start(transport.run, own)
             for transport in transports:
                 await fact(transport, Gathered)
-            yield Couple(*transports)
+            yield Couple(*transports, (to_one, to_other))
             for transport in transports:
                 transport.close()
         outer.cancel_scope.cancel()

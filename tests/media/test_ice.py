@@ -10,13 +10,12 @@ import trio
 import trio.testing
 
 from rustpbx.media.ice import Failed, Gathered, IceOptions, Remote, Restart, Returned, Silent, Trickled
-from rustpbx.media.ice.shell import IceTransport
 from rustpbx.media.ice.tables import AgentState
 from rustpbx.media.sdp.ice import Candidate, CandidateKind, parse_candidate
 from rustpbx.shell.network import RealNetwork
 from rustpbx.testing.nat import ADDRESS_RESTRICTED, FULL_CONE, PORT_RESTRICTED, SYMMETRIC, Behaviour
 from rustpbx.testing.wire import Link, open_wire
-from tests.kit.peers_ice import ALICE, ALICE_NAT, BOB, BOB_NAT, STUN, Couple, agent, couple, fact
+from tests.kit.peers_ice import ALICE, ALICE_NAT, BOB, BOB_NAT, STUN, Couple, agent, couple, fact, heard_by
 
 KINDS = {
     "full cone": FULL_CONE,
@@ -260,9 +259,10 @@ async def test_candidates_that_name_our_own_house_are_refused() -> None:
 async def test_two_agents_on_real_sockets() -> None:
     """On loopback, where it is allowed, they connect and talk through the operating system."""
     options = IceOptions(allow_loopback=True)
-    two = Couple(
-        *(IceTransport(RealNetwork(), agent(n, controlling=n == "alice", options=options)) for n in ("alice", "bob"))
+    (alice, to_alice), (bob, to_bob) = (
+        heard_by(RealNetwork(), agent(name, controlling=name == "alice", options=options)) for name in ("alice", "bob")
     )
+    two = Couple(alice, bob, (to_alice, to_bob))
     async with trio.open_nursery() as nursery:
         for transport in (two.alice, two.bob):
             await nursery.start(transport.run, ["127.0.0.1"])

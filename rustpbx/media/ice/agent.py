@@ -149,6 +149,13 @@ class IceAgent:
             return None
         return Send(data, self.path.base, self.path.remote.address)
 
+    def is_proved(self, base: Address, source: Address) -> bool:
+        """Whether the peer has been proved to be at `source`, seen from this base: media may come from there."""
+        if self.path is not None and (self.path.base, self.path.remote.address) == (base, source):
+            return True
+        pair = self.checks.find(base, source)
+        return pair is not None and pair.state in VALID
+
     # -- the peer's side
 
     def _describe(self, description: IceDescription, now: float) -> None:
@@ -207,12 +214,7 @@ class IceAgent:
 
     def _take_payload(self, datagram: Datagram) -> None:
         """Let media through from where the peer has been proved to be, and from nowhere else."""
-        pair = self.checks.find(datagram.base, datagram.source)
-        of_path = self.path is not None and (self.path.base, self.path.remote.address) == (
-            datagram.base,
-            datagram.source,
-        )
-        if of_path or (pair is not None and pair.state in VALID):
+        if self.is_proved(datagram.base, datagram.source):
             self._out.append(Payload(datagram.data, datagram.base, datagram.source))
         else:
             self.counters["payload_from_elsewhere"] += 1

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from contextlib import suppress
+from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 import trio
 
-from rustpbx.core import Address
+from rustpbx.core import Address, Tick
 from rustpbx.media.ice.agent import IceAgent
 from rustpbx.media.ice.facts import (
     Close,
@@ -19,12 +19,14 @@ from rustpbx.media.ice.facts import (
     Gathered,
     Input,
     Payload,
+    Remote,
     Returned,
     Selected,
     Send,
     Silent,
 )
-from rustpbx.shell.drive import drive
+from rustpbx.media.sdp.ice import IceDescription
+from rustpbx.shell.drive import drive, settle
 from rustpbx.shell.network import Datagrams, Network
 
 T = TypeVar("T")
@@ -32,7 +34,7 @@ T = TypeVar("T")
 Fact = Gathered | Selected | Silent | Returned | Failed
 
 MOST_WAITING = 256
-"""Datagrams in either direction that wait, and facts; what comes when it is full is dropped and counted."""
+"""Datagrams that wait, and facts; what comes when it is full is dropped and counted."""
 
 
 def is_dtls(data: bytes) -> bool:
@@ -46,29 +48,35 @@ def is_rtp(data: bytes) -> bool:
 
 
 class IceTransport:
-    """Runs one agent. `facts`, `dtls` and `rtp` are for the owner; `counters` has what none of them took."""
+    """Runs one agent. `facts` and `dtls` are for the owner; `counters` has what was dropped.
 
-    def __init__(self, network: Network, agent: IceAgent) -> None:
+    `media` is called with each packet of RTP and RTCP, at once: it must not wait.
+    """
+
+    def __init__(self, network: Network, agent: IceAgent, media: Callable[[bytes], None]) -> None:
         self.agent = agent
         self.counters: Counter[str] = Counter()
         self._network = network
+        self._media = media
         self._sockets: dict[Address, Datagrams] = {}
-        self._inbox, self._inputs = trio.open_memory_channel[Input](MOST_WAITING)
-        self._outbox, self._sends = trio.open_memory_channel[Send](MOST_WAITING)
+        self._inbox, self._inputs = trio.open_memory_channel[Input | Tick](MOST_WAITING)
         self._facts, self.facts = trio.open_memory_channel[Fact](MOST_WAITING)
         self._dtls, self.dtls = trio.open_memory_channel[Payload](MOST_WAITING)
-        self._rtp, self.rtp = trio.open_memory_channel[Payload](MOST_WAITING)
 
-    async def run(self, hosts: list[str], *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Bind a port on each of these addresses, and go on until `close`. Raises OSError if one cannot be bound."""
+    async def run(
+        self, hosts: Sequence[str], port: int = 0, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+    ) -> None:
+        """Bind this port on each of these addresses, 0 for any, and go on until `close`.
+
+        Raises OSError if one cannot be bound.
+        """
         try:
             for host in hosts:
-                opened = await self._network.open_datagrams(host, 0)
+                opened = await self._network.open_datagrams(host, port)
                 self._sockets[opened.address] = opened
             async with trio.open_nursery() as nursery:
                 for base, sock in self._sockets.items():
                     nursery.start_soon(self._receive, base, sock)
-                nursery.start_soon(self._send_all)
                 self.tell(Gather(tuple(self._sockets)))
                 task_status.started()
                 await drive(self.agent, self._inputs, self._perform)
@@ -76,18 +84,23 @@ class IceTransport:
         finally:
             for sock in self._sockets.values():
                 sock.close()
-            for channel in (self._facts, self._dtls, self._rtp):
+            for channel in (self._facts, self._dtls):
                 channel.close()
 
-    def tell(self, what: Input) -> None:
+    def tell(self, what: Input | Tick) -> None:
         """Hand the agent one input."""
         self._put(self._inbox, what, "ice_inputs_dropped")
 
-    def send(self, data: bytes) -> None:
-        """Send DTLS or media on the path, if there is one."""
+    def describe(self, description: IceDescription) -> IceDescription:
+        """Take the peer's description at once, and give ours: a new one, if the peer's says that it restarts."""
+        settle(self.agent, Remote(description), self._perform, trio.current_time())
+        self.tell(Tick())  # the agent's timers are others now
+        return self.agent.local
+
+    def send(self, data: bytes) -> bool:
+        """Send DTLS or media on the path, at once; False if there is none, or the system did not take it."""
         found = self.agent.send(data)
-        if found is not None:
-            self._put(self._outbox, found, "ice_sends_dropped")
+        return found is not None and self._send(found)
 
     def close(self) -> None:
         """End; `run` returns."""
@@ -96,22 +109,27 @@ class IceTransport:
     async def _receive(self, base: Address, sock: Datagrams) -> None:
         while True:
             data, source = await sock.receive()
-            self.tell(Datagram(data, base, source))
+            if is_rtp(data) and self.agent.is_proved(base, source):
+                self._media(data)  # what comes fifty times a second does not trouble the agent
+            else:
+                self.tell(Datagram(data, base, source))
 
-    async def _send_all(self) -> None:
-        async for send in self._sends:
-            with suppress(OSError):
-                await self._sockets[send.base].send(send.data, send.destination)
+    def _send(self, send: Send) -> bool:
+        sock = self._sockets.get(send.base)
+        if sock is not None and sock.send_now(send.data, send.destination):
+            return True
+        self.counters["ice_sends_dropped"] += 1
+        return False
 
     def _perform(self, effect: Effect) -> None:
         if isinstance(effect, Send):
-            self._put(self._outbox, effect, "ice_sends_dropped")
+            self._send(effect)
         elif not isinstance(effect, Payload):
             self._put(self._facts, effect, "ice_facts_dropped")
         elif is_dtls(effect.data):
             self._put(self._dtls, effect, "dtls_dropped")
         elif is_rtp(effect.data):
-            self._put(self._rtp, effect, "rtp_dropped")
+            self._media(effect.data)
         else:
             self.counters["payload_unknown"] += 1
 
