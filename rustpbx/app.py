@@ -35,6 +35,7 @@ from rustpbx.media.plane.plane import Plane, PlaneConfig
 from rustpbx.media.plane.port import Ports, real_ports
 from rustpbx.media.sdp.formats import CodecRules
 from rustpbx.media.vad.detector import ENGINES
+from rustpbx.media.webrtc.shell import WebRtc, WebRtcConfig, stun_server
 from rustpbx.outbound import OutboundPolicy, Reach, open_client, open_guarded_client
 from rustpbx.session.options import CallType
 from rustpbx.session.params import DEFAULT_SERVER_SIDE_TRACK, SessionParams
@@ -190,7 +191,8 @@ async def _start(
         max_calls=config.max_calls,
         dial_plan=dial_plan,
         srtp=_srtp_rules(ua, outside.token_bytes),
-        codecs=_codec_rules(ua),
+        codecs=_codec_rules(ua.codecs, own_order=ua.codec_order == "own"),
+        peer_codecs=_codec_rules(config.webrtc_codecs, own_order=True),
         sip_port=sip[1] if sip is not None else 0,
         dtmf_inband=ua.dtmf_inband,
     )
@@ -252,6 +254,7 @@ async def _services(
         speech_cache=None if store is None else SpeechCache(store),
         stack=stack,
         announcer=door,
+        webrtc=_webrtc(config, outside, plane),
     )
     return services, door
 
@@ -273,13 +276,24 @@ def _srtp_rules(ua: UaConfig, token_bytes: Callable[[int], bytes]) -> SrtpRules:
     return SrtpRules.of(ua.srtp, ua.srtp_suites, accounts, token_bytes)
 
 
-def _codec_rules(ua: UaConfig) -> CodecRules:
+def _codec_rules(names: tuple[str, ...], *, own_order: bool) -> CodecRules:
     """What calls may be spoken in, without the codecs whose library is not here."""
-    possible = tuple(codec for codec in map(Codec, ua.codecs) if is_possible(codec))
-    if len(possible) < len(ua.codecs):
-        missing = ", ".join(sorted({*ua.codecs} - {codec.value for codec in possible}))
+    possible = tuple(codec for codec in map(Codec, names) if is_possible(codec))
+    if len(possible) < len(names):
+        missing = ", ".join(sorted({*names} - {codec.value for codec in possible}))
         log.warning("no library for %s: calls go without", missing)
-    return CodecRules(possible or (Codec.PCMU, Codec.PCMA), own_order=ua.codec_order == "own")
+    return CodecRules(possible or (Codec.PCMU, Codec.PCMA), own_order=own_order)
+
+
+def _webrtc(config: Config, outside: Outside, plane: Plane) -> WebRtc:
+    servers = [stun_server(url) for server in config.ice_servers for url in server.urls]
+    settings = WebRtcConfig(
+        host=plane.config.host,
+        external_ip=config.external_ip,
+        lite=config.ice_lite,
+        stun_servers=tuple(server for server in servers if server is not None),
+    )
+    return WebRtc(settings, outside.network, plane, outside.clock, outside.token_bytes)
 
 
 def _own_address(stack: Stack | None, sip: Address | None) -> str:

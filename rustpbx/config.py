@@ -135,6 +135,7 @@ _PARSE: dict[type, dict[str, values.Parse[Any]]] = {
         "media_cache_path": values.filled,
         "recorder_path": values.filled,
         "recorder_format": _FORMAT,
+        "webrtc_codecs": values.some_of(_CODEC),
         "llmproxy": values.http_url,
     },
     UaConfig: {

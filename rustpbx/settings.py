@@ -205,7 +205,7 @@ class AmiConfig:
 
 @attrs.frozen(kw_only=True)
 class IceServer:
-    """One STUN or TURN server for browsers."""
+    """One STUN or TURN server, for browsers and for calls with them."""
 
     urls: tuple[str, ...]
     username: str | None = None
@@ -338,6 +338,10 @@ class Config:
     recording: RecordingConfig | None = None
     callrecord: CallRecordConfig | None = None
     ice_servers: tuple[IceServer, ...] = ()
+    ice_lite: bool = False
+    """Whether browsers do all checks of ICE: enough for a server that all of them can reach."""
+    webrtc_codecs: tuple[CodecName, ...] = ("opus", "G722", "PCMA", "PCMU")
+    """What browsers are spoken to in: the first that they offer."""
     llmproxy: str | None = None
 
     warnings: tuple[str, ...] = ()

@@ -64,6 +64,8 @@ KEYS = [
     Key("log_format", "json", "json", "xml", "must be one of console, json"),
     Key("log_levels", {"a.b": "Warning"}, (("a.b", "warn"),), "debug", "expected a table"),
     Key("external_ip", "203.0.113.7", "203.0.113.7", "203.0.113.7:5060", "expected an IP address without port"),
+    Key("ice_lite", True, True, "lite", "expected true or false"),
+    Key("webrtc_codecs", ["PCMU"], ("PCMU",), [], "must not be empty"),
     Key("rtp_start_port", 20000, 20000, 0, "must be 1 to 65535"),
     Key("rtp_end_port", 30000, 30000, 65536, "must be 1 to 65535"),
     Key("max_calls", 10, 10, 0, "must be 1 to"),

@@ -211,6 +211,17 @@ def read_strings(value: object) -> Mapping[str, str]:
     return result
 
 
+MOST_CANDIDATES = 100
+"""Candidates of one command that are read."""
+
+
+def read_candidates(value: object) -> tuple[str, ...]:
+    """ICE candidates as text: strings, or the objects of a browser's script. Whatever else is there is left out."""
+    items = value[:MOST_CANDIDATES] if isinstance(value, list) else []
+    texts = (item.get("candidate") if isinstance(item, Mapping) else item for item in items)
+    return tuple(text for text in texts if isinstance(text, str) and text)
+
+
 # -- classes --------------------------------------------------------------------------------------------------------
 
 

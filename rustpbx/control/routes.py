@@ -23,7 +23,7 @@ class Action(Enum):
 
     CONNECT_SIP = auto()
     CONNECT_STREAM = auto()
-    NOT_BUILT = auto()
+    CONNECT_BROWSER = auto()
     LIST_CALLS = auto()
     KILL_CALL = auto()
     TRACE_CALL = auto()
@@ -53,7 +53,7 @@ ROUTES = (
     Route("GET", "/call/sip", Action.CONNECT_SIP),
     Route("GET", "/call", Action.CONNECT_STREAM),
     Route("GET", "/call/", Action.CONNECT_STREAM),
-    Route("GET", "/call/webrtc", Action.NOT_BUILT),
+    Route("GET", "/call/webrtc", Action.CONNECT_BROWSER),
     Route("GET", "/call/lists", Action.LIST_CALLS, admin=True),
     Route("POST", "/call/kill/{id}", Action.KILL_CALL, admin=True),
     Route("GET", "/call/{id}/sip", Action.TRACE_CALL, admin=True),

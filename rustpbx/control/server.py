@@ -37,7 +37,11 @@ from rustpbx.sip.trace import trace_text
 _LOG = Journal(__name__)
 _ACCESS_LOG = Journal("rustpbx.access")
 
-DOORS = {Action.CONNECT_SIP: CallType.SIP, Action.CONNECT_STREAM: CallType.WEBSOCKET}
+DOORS = {
+    Action.CONNECT_SIP: CallType.SIP,
+    Action.CONNECT_STREAM: CallType.WEBSOCKET,
+    Action.CONNECT_BROWSER: CallType.WEBRTC,
+}
 
 DEFAULT_ICE_SERVERS: tuple[Mapping[str, object], ...] = ({"urls": ["stun:stun.l.google.com:19302"]},)
 
@@ -204,7 +208,7 @@ class _Server:
 
     def _act(self, match: Match, request: Request, query: Mapping[str, str], asking: Decision) -> Response | Upgrade:
         match match.route.action:
-            case Action.CONNECT_SIP | Action.CONNECT_STREAM as door:
+            case Action.CONNECT_SIP | Action.CONNECT_STREAM | Action.CONNECT_BROWSER as door:
                 return self._connect(request, session_params(query, DOORS[door], asking.client, asking.token))
             case Action.LIST_CALLS:
                 return json_response(calls_body(self._registry.summaries()))
@@ -217,8 +221,6 @@ class _Server:
                 return json_response(list(self._config.ice_servers))
             case Action.HEALTH:
                 return json_response(health_body(self._registry.health()))
-            case Action.NOT_BUILT:
-                raise HttpError(501, "not available in this version")
 
     def _trace(self, session_id: str, *, as_json: bool) -> Response:
         trace = self._registry.trace(session_id)

@@ -15,7 +15,7 @@ from typing import NoReturn, get_args
 
 import attrs
 
-from rustpbx.control.reading import SECRETS, WireError, camel, describe, make_converter
+from rustpbx.control.reading import SECRETS, WireError, camel, describe, make_converter, read_candidates
 from rustpbx.core import address_text
 from rustpbx.session.commands import Candidate, Command
 from rustpbx.session.events import Attendee, Eou, Event, HungUp, Metrics, Other, Outcome
@@ -63,7 +63,7 @@ def decode_command(text: str) -> Command:
     if kind is None:
         raise WireError("command", f"unknown command {describe(name)}")
     if kind is Candidate:
-        return Candidate()
+        return Candidate(candidates=read_candidates(data.get("candidates")))
     command: Command = _CONVERTER.structure(data, kind)
     return command
 

@@ -18,6 +18,9 @@ from rustpbx.machine import Machine
 from rustpbx.media.events import MediaFormat
 from rustpbx.media.sdp.crypto import SrtpPolicy
 from rustpbx.media.sdp.formats import CodecRules
+from rustpbx.media.sdp.parser import parse_sdp
+from rustpbx.media.sdp.webrtc import PeerOffer, is_peer_offer
+from rustpbx.media.webrtc import PeerLost, PeerReady, PeerSecured
 from rustpbx.session import commands, effects, events
 from rustpbx.session.agreement import G711, Agreement, check_offer
 from rustpbx.session.conversation import Conversation
@@ -26,6 +29,7 @@ from rustpbx.session.effects import Effect, Input
 from rustpbx.session.ending import ENDINGS, SYSTEM, Ending, of_bye, of_hangup
 from rustpbx.session.options import CallOption, CallType, VadOption
 from rustpbx.session.parting import parting_of
+from rustpbx.session.peering import PEER_CODECS, PeerAgreement, late_candidates, read_offer
 from rustpbx.session.playback import AutoHangUp, Output, ServerTrack
 from rustpbx.session.processing import unavailable, vad_params
 from rustpbx.session.protection import NO_SRTP, SrtpRules
@@ -52,6 +56,8 @@ UPGRADE_TIME = 10.0
 """Seconds from the reservation of an id to the socket's upgrade."""
 HANDSHAKE_TIME = 15
 """Seconds that the media of a browser or a stream may take, unless the option says it."""
+PEER_MARGIN = 5.0
+"""Seconds on top of those for a browser's leg, which knows best what takes too long."""
 CLOSING_TIME = 1.0
 """Seconds that the counters of a cut playback may take."""
 FLUSH_TIME = 2.0
@@ -68,7 +74,8 @@ class CallConfig:
 
     `default_voice` says whether a text can be spoken where no option names a provider. `admit` asks the dial policy
     for a call that the agent places: "" if it may be, else why not; `admit_transfer` for a blind transfer. `srtp` says
-    which calls are protected, `codecs` what they may be spoken in. `sip_port` is our own UDP port for SIP.
+    which calls are protected, `codecs` what they may be spoken in, `peer_codecs` those with browsers.
+    `sip_port` is our own UDP port for SIP.
     `dtmf_inband` looks for keys in the audio of calls whose option does not say.
     """
 
@@ -84,6 +91,7 @@ class CallConfig:
     dtmf_inband: bool = False
     srtp: SrtpRules = NO_SRTP
     codecs: CodecRules = G711
+    peer_codecs: CodecRules = PEER_CODECS
     sip_port: int = 0
 
 
@@ -102,7 +110,9 @@ class CallCore:
         self.talk.keys.signalled = config.call_type is CallType.SIP
         self._incoming: sip.IncomingCall | None = None
         self._dialling: Dialling | None = None
-        self._agreement: Agreement | None = None
+        self._agreement: Agreement | PeerAgreement | None = None
+        self._peer_offer: PeerOffer | None = None
+        self._pending_offer = b""
         self._agent = Machine(ATTACHMENT, lambda _: UPGRADE_TIME, "agent", call=self.id, words=cause_words)
         self._listened = False  # once a call, whatever becomes of it
         self._listening = False
@@ -184,12 +194,21 @@ class CallCore:
             self._attach(AGENT_TRIGGERS[type(what)], what, now)
         elif isinstance(what, effects.PingSent):
             self._out.append(effects.Tell(self.report.ping(what.payload, now)))
+        elif isinstance(what, commands.Candidate):
+            self._trickle(what)
         elif isinstance(what, effects.ListeningEnded):
             self._listening = self._flushing = False
         elif self._is_misplaced(what):
             self._refuse_command(what, now)
         elif self._machine.state not in _OVER or isinstance(what, effects.TrackStopped | effects.Heard):
             self._play(self.talk.handle(what, now, ready=self._media_is_ready()), now)
+
+    def _trickle(self, command: commands.Candidate) -> None:
+        """Candidates that come after the offer; before it, or in a call of another kind, nobody waits for them."""
+        known = self.config.call_type is CallType.WEBRTC and self._peer_offer is not None
+        if known and self._machine.state not in _OVER:
+            found = late_candidates(command.candidates, ipv6=self.talk.option.enable_ipv6)
+            self._out.append(effects.TricklePeer(found))
 
     def _is_misplaced(self, what: Input | AutoHangUp) -> TypeGuard[commands.Command]:
         """A command that is not possible here and whose agent should know; what the protocol ignores is not."""
@@ -241,6 +260,8 @@ class CallCore:
             return CallTrigger.INVITE
         if self.config.call_type is CallType.WEBSOCKET:
             return CallTrigger.INVITE_STREAM
+        if self.config.call_type is CallType.WEBRTC:
+            return self._classify_offer(command.option)
         try:
             self._dialling = Dialling.of(command.option, self.config.address)
         except DialError as problem:
@@ -249,9 +270,23 @@ class CallCore:
         self.report.problem = self.config.admit(self._dialling.callee)
         return CallTrigger.INVITE_DENIED if self.report.problem else CallTrigger.INVITE
 
+    def _classify_offer(self, option: CallOption) -> CallTrigger:
+        """A browser's offer must be one that can be answered, before anything is opened for it."""
+        if not option.offer:
+            self.report.problem = "option.offer is missing"
+            return CallTrigger.INVITE_UNUSABLE
+        try:
+            self._peer_offer = read_offer(option.offer.encode(), self.config.peer_codecs, ipv6=option.enable_ipv6)
+        except (MediaError, RemoteError) as problem:
+            self.report.problem = f"option.offer: {problem}"
+            return CallTrigger.INVITE_UNUSABLE
+        return CallTrigger.INVITE_PEER
+
     def _classify_incoming(self, call: sip.IncomingCall) -> CallTrigger:
         try:
-            if call.offer:
+            if call.offer and is_peer_offer(parse_sdp(call.offer)):
+                self._peer_offer = read_offer(call.offer, self.config.peer_codecs, ipv6=True)
+            elif call.offer:
                 srtp = self.config.srtp.incoming(call.callee.uri)
                 check_offer(call.offer, srtp, call.local_host, self.config.sip_port, self.config.codecs)
         except (MediaError, RemoteError) as problem:
@@ -288,7 +323,8 @@ class CallCore:
         return {
             CallTrigger.ACCEPT_TIMEOUT: self.config.accept_timeout,
             CallTrigger.RING_TIMEOUT: self.config.ring_timeout,
-            CallTrigger.CONNECT_TIMEOUT: float(self.talk.option.handshake_timeout or HANDSHAKE_TIME),
+            # A browser's leg has its own time for each step, and says what was wrong.
+            CallTrigger.CONNECT_TIMEOUT: self._patience() + (PEER_MARGIN if self._peer_offer is not None else 0.0),
             CallTrigger.PARTED: PARTING_TIME,
             CallTrigger.CLOSING_TIMEOUT: FLUSH_TIME if self._flushes else CLOSING_TIME,
         }[timer]
@@ -347,7 +383,14 @@ class CallCore:
             self._answer_headers = self._lines(cause.headers, now)
             self._play(self.talk.track.retire_ringtone(now), now)
         self._wanted_ringtone = cause.ringtone if isinstance(cause, commands.Ring) else None
-        self._out.append(effects.OpenLeg(self._incoming.local_host))
+        if self._peer_offer is None:
+            self._out.append(effects.OpenLeg(self._incoming.local_host))
+        else:
+            source = self._incoming.source[0]
+            self._out.append(effects.OpenPeer(self._peer_offer, source, ipv6=True, patience=self._patience()))
+
+    def _patience(self) -> float:
+        return float(self.talk.option.handshake_timeout or HANDSHAKE_TIME)
 
     def _new_agreement(self, ready: effects.LegReady, srtp: SrtpPolicy) -> Agreement:
         config = self.config
@@ -361,10 +404,13 @@ class CallCore:
             codecs=config.codecs,
         )
 
-    def _agree(self, ready: effects.LegReady) -> None:
+    def _agree(self, ready: effects.LegReady | PeerReady) -> None:
         """Answer the phone's offer, or make one where it sent none; once per call."""
         assert self._incoming is not None  # noqa: S101
         if self._agreement is not None:
+            return
+        if isinstance(ready, PeerReady):
+            self._answer_first(ready, self._incoming.offer)
             return
         srtp = self.config.srtp.incoming(self._incoming.callee.uri)
         self._agreement = self._new_agreement(ready, srtp)
@@ -373,7 +419,13 @@ class CallCore:
         else:
             self._agreement.offer()
 
-    def _send_early_media(self, cause: effects.LegReady, now: float) -> None:
+    def _answer_first(self, ready: PeerReady, offer: bytes) -> None:
+        """Answer a browser."""
+        assert self._peer_offer is not None  # noqa: S101 - the leg is that offer's
+        self._agreement = PeerAgreement(self._peer_offer, ready, self._sdp_id, self.config.peer_codecs)
+        self._set_remote(self._agreement.answer(offer)[1])
+
+    def _send_early_media(self, cause: effects.LegReady | PeerReady, now: float) -> None:
         self._agree(cause)
         assert self._agreement is not None  # noqa: S101
         self._start_session_track(cause, now)
@@ -387,7 +439,7 @@ class CallCore:
     def _restart_accept_timer(self, _: Input, now: float) -> None:
         self._machine.restart(CallTrigger.ACCEPT_TIMEOUT, now)
 
-    def _answer(self, cause: effects.LegReady, now: float) -> None:
+    def _answer(self, cause: effects.LegReady | PeerReady, now: float) -> None:
         self._agree(cause)
         assert self._agreement is not None  # noqa: S101
         self._start_session_track(cause, now)
@@ -423,7 +475,15 @@ class CallCore:
         self._take_option(cause.option)
         self._out.append(effects.OpenStream(cause.option.codec))
 
-    def _connect(self, cause: effects.LegReady, now: float) -> None:
+    def _open_peer(self, cause: commands.Invite, _: float) -> None:
+        assert self._peer_offer is not None  # noqa: S101 - classification read it
+        self._take_option(cause.option)
+        ipv6, patience = cause.option.enable_ipv6, self._patience()
+        self._out.append(effects.OpenPeer(self._peer_offer, "", ipv6=ipv6, patience=patience))
+
+    def _connect(self, cause: effects.LegReady | PeerReady, now: float) -> None:
+        if isinstance(cause, PeerReady):
+            self._answer_first(cause, (self.talk.option.offer or "").encode())
         self._start_session_track(cause, now)
         self._process_audio(now)
 
@@ -442,12 +502,40 @@ class CallCore:
 
     def _set_remote(self, agreed: MediaFormat) -> None:
         self.talk.keys.events_agreed = agreed.send_dtmf_pt is not None
-        self._out.append(effects.SetRemote(agreed))
+        if not isinstance(self._agreement, PeerAgreement) or agreed.srtp is not None:
+            self._out.append(effects.SetRemote(agreed))
+
+    def _secure(self, cause: PeerSecured, _: float) -> None:
+        """A browser's media has its keys: from now on there is some."""
+        if isinstance(self._agreement, PeerAgreement):
+            self._set_remote(self._agreement.secure(cause.keys))
+
+    def _answer_peer(self, cause: effects.PeerDescribed, _: float) -> None:
+        """Our end has taken a browser's further offer: answer it."""
+        assert isinstance(self._agreement, PeerAgreement)  # noqa: S101 - only one of those is described
+        self._agreement.move(cause.end)
+        self._answer_with(self._agreement, self._pending_offer)
 
     def _answer_offer(self, cause: sip.OfferReceived, _: float) -> None:
         assert self._agreement is not None  # noqa: S101 - the call is up
+        if isinstance(self._agreement, PeerAgreement) and cause.body:
+            self._describe(self._agreement, cause.body)
+        else:
+            self._answer_with(self._agreement, cause.body)
+
+    def _describe(self, agreement: PeerAgreement, body: bytes) -> None:
+        """ICE must take a browser's offer before it can be answered: it may begin anew."""
         try:
-            body, agreed = self._agreement.answer(cause.body) if cause.body else (self._agreement.offer(), None)
+            offer = agreement.read(body)
+        except (MediaError, RemoteError) as problem:
+            self._out.append(sip.RefuseOffer(self.id, getattr(problem, "reply", 488)))
+        else:
+            self._pending_offer = body
+            self._out.append(effects.DescribePeer(offer))
+
+    def _answer_with(self, agreement: Agreement | PeerAgreement, offer: bytes) -> None:
+        try:
+            body, agreed = agreement.answer(offer) if offer else (agreement.offer(), None)
         except RemoteError as problem:
             self._out.append(sip.RefuseOffer(self.id, problem.reply))
         except MediaError:
@@ -464,7 +552,7 @@ class CallCore:
         self.talk.hearing.take_option(option)
         self.report.extra = option.extra
 
-    def _start_session_track(self, ready: effects.LegReady, now: float) -> None:
+    def _start_session_track(self, ready: effects.LegReady | PeerReady, now: float) -> None:
         if self.report.track_started_at is None:
             self.talk.track.ssrc = ready.ssrc
             self._out.append(effects.Tell(self.report.track_start(ready.ssrc, now)))
@@ -517,6 +605,9 @@ class CallCore:
         problem = getattr(cause, "problem", None) or self.report.problem or "call set-up failed"
         sender = "accept" if self._incoming is not None else "invite"
         self._out.append(effects.Tell(self.report.failure(sender, problem, now)))
+
+    def _tell_lost(self, cause: PeerLost, now: float) -> None:
+        self._out.extend(self.report.error("webrtc", cause.problem, None, now))
 
     def _tell_transfer(self, cause: sip.ReferEnded, now: float) -> None:
         self._play(self.talk.transfers.handle(cause, now), now)

@@ -43,6 +43,7 @@ class CallTrigger(Enum):
     INVITE_UNUSABLE = auto()
     INVITE_DENIED = auto()
     INVITE_STREAM = auto()
+    INVITE_PEER = auto()
     RING = auto()
     RING_EARLY = auto()
     ACCEPT = auto()
@@ -69,6 +70,10 @@ class CallTrigger(Enum):
     SETUP_FAILED = auto()
     LEG_FAILED = auto()
     MEDIA_SILENT = auto()
+    PEER_SECURED = auto()
+    PEER_DESCRIBED = auto()
+    PEER_LOST = auto()
+    PEER_GONE = auto()
     BROKEN = auto()
     # the agent and the server
     AGENT_GONE = auto()
@@ -90,6 +95,7 @@ class CallAction(Enum):
     ANNOUNCE = auto()
     PREPARE_DIAL = auto()
     OPEN_STREAM = auto()
+    OPEN_PEER = auto()
     CONNECT = auto()
     OPEN_LEG = auto()
     SEND_INVITE = auto()
@@ -100,11 +106,14 @@ class CallAction(Enum):
     APPLY_EARLY_SDP = auto()
     APPLY_SDP = auto()
     ANSWER_OFFER = auto()
+    ANSWER_PEER = auto()
+    SECURE = auto()
     TELL_RINGING = auto()
     TELL_ANSWER = auto()
     TELL_TRANSFER = auto()
     TELL_REJECT = auto()
     TELL_ERROR = auto()
+    TELL_LOST = auto()
     RELEASE_HELD = auto()
     REFUSE = auto()
     HANG_UP = auto()
@@ -153,8 +162,9 @@ CALL: Table[Call, CallTrigger, CallAction] = Table(
             for t in (T.HANG_UP, T.AGENT_GONE, T.KILLED, T.LEG_FAILED, T.BROKEN)
         },
         **{(s, t): _LET_GO for s in _UNANSWERED_OUT for t in (T.BYE, T.LOST)},
-        # A call without SIP: the agent's socket is where the far end is.
+        # A call without SIP: the far end is in the agent's socket, or a browser whose offer came through it.
         (C.NEW, T.INVITE_STREAM): Step(C.CONNECTING, (A.OPEN_STREAM,)),
+        (C.NEW, T.INVITE_PEER): Step(C.CONNECTING, (A.OPEN_PEER,)),
         (C.CONNECTING, T.LEG_READY): Step(C.TALKING, (A.CONNECT, A.TELL_ANSWER, A.RELEASE_HELD)),
         (C.CONNECTING, T.LEG_UNUSABLE): Step(C.ENDING, (A.TELL_ERROR, A.STOP_PLAYBACK)),
         **{
@@ -198,6 +208,12 @@ CALL: Table[Call, CallTrigger, CallAction] = Table(
         **{(s, T.TRANSFERRED): Step(C.ENDING, (A.TELL_TRANSFER, A.HANG_UP, A.STOP_PLAYBACK)) for s in _UP},
         **{(s, t): _SAY_GOODBYE for s in _UP for t in (T.HANG_UP, T.AGENT_GONE, T.KILLED, T.LEG_FAILED, T.BROKEN)},
         **{(s, T.MEDIA_SILENT): _SAY_GOODBYE for s in _UP},
+        # A browser: DTLS comes after the answer, and may come before it where there is early media.
+        **{(s, T.PEER_SECURED): Step(s, (A.SECURE,)) for s in (C.RINGING, C.ANSWERING, *_UP)},
+        **{(s, T.PEER_DESCRIBED): Step(s, (A.ANSWER_PEER,)) for s in (C.RINGING, *_UP)},
+        **{(s, T.PEER_LOST): Step(C.ENDING, (A.TELL_LOST, A.HANG_UP, A.STOP_PLAYBACK)) for s in _UP},
+        **{(s, T.PEER_GONE): _SAY_GOODBYE for s in _UP},
+        **{(s, t): _TURN_AWAY for s in (C.RINGING, C.ANSWERING) for t in (T.PEER_LOST, T.PEER_GONE)},
         # CANCEL: it was answered with 487 before our 200 was handed to SIP, which sends no 200 then.
         **{(s, t): _LET_GO for s in _UP for t in (T.CANCELLED, T.BYE, T.LOST)},
         (C.TALKING, T.AUTO_HANG_UP): Step(C.PARTING),

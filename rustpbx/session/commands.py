@@ -215,7 +215,10 @@ class History:
 
 @attrs.frozen(kw_only=True)
 class Candidate:
-    """ICE candidates from old clients; accepted and ignored."""
+    """ICE candidates of a browser that came after its offer, as `RTCIceCandidate.candidate` has them.
+
+    Those that cannot be read are ignored, and so are all of them in calls of other kinds. The answer has all of ours.
+    """
 
     name: ClassVar[str] = "candidate"
     candidates: tuple[str, ...] = ()

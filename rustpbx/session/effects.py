@@ -10,6 +10,9 @@ import attrs
 
 from rustpbx.media.events import Fact as MediaFact
 from rustpbx.media.events import MediaFormat, VadParams
+from rustpbx.media.sdp.ice import Candidate
+from rustpbx.media.sdp.webrtc import OwnEnd, PeerOffer
+from rustpbx.media.webrtc import PeerFact
 from rustpbx.session.commands import Command
 from rustpbx.session.events import Event
 from rustpbx.session.options import SynthesisOption, TranscriptionOption
@@ -81,6 +84,13 @@ class LegUnusable:
 
     problem: str
     status: int = 503
+
+
+@attrs.frozen
+class PeerDescribed:
+    """A further offer of a browser has been taken; this is our end now."""
+
+    end: OwnEnd
 
 
 @attrs.frozen
@@ -242,6 +252,7 @@ ShellFact = (
     | AnnounceFailed
     | LegReady
     | LegUnusable
+    | PeerDescribed
     | SetupFailed
     | Broken
     | TrackStopped
@@ -260,7 +271,7 @@ ShellFact = (
     | ListeningFailed
     | KeyFailed
 )
-Input = Command | SipFact | MediaFact | ShellFact
+Input = Command | SipFact | MediaFact | PeerFact | ShellFact
 
 # -- effects --------------------------------------------------------------------------------------------------------
 
@@ -299,6 +310,33 @@ class OpenStream:
     """Open a leg whose audio, in `codec`, is in the agent's own socket: `LegReady` or `LegUnusable` comes back."""
 
     codec: str
+
+
+@attrs.frozen
+class OpenPeer:
+    """Open a leg to the browser that offers this, or say that it is open: `PeerReady` or `LegUnusable` comes back.
+
+    `signalled_from` is where the offer came from, "" if it was the agent. `patience` in seconds, see `PeerWish`.
+    """
+
+    offer: PeerOffer
+    signalled_from: str
+    ipv6: bool
+    patience: float
+
+
+@attrs.frozen
+class DescribePeer:
+    """The browser offers anew; `PeerDescribed` comes back at once."""
+
+    offer: PeerOffer
+
+
+@attrs.frozen
+class TricklePeer:
+    """The browser has found these addresses, too."""
+
+    candidates: tuple[Candidate, ...]
 
 
 @attrs.frozen
@@ -469,6 +507,9 @@ Effect = (
     | PrepareDial
     | OpenLeg
     | OpenStream
+    | OpenPeer
+    | DescribePeer
+    | TricklePeer
     | SetRemote
     | CloseLeg
     | WatchSpeech

@@ -57,6 +57,8 @@ ENDINGS: dict[T, Ending] = {
     T.LEG_UNUSABLE: _FAILED,
     T.LEG_FAILED: _FAILED,
     T.MEDIA_SILENT: Ending("inactivityTimeout", "system"),
+    T.PEER_LOST: Ending("caller", "caller", 41),
+    T.PEER_GONE: Ending("caller", "caller"),
     T.BROKEN: _FAILED,
     T.CONFIRMED_UNUSABLE: _UNUSABLE,
     T.LOST: _FAILED,

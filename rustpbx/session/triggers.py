@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from rustpbx.core import Tick
 from rustpbx.media import events as media
+from rustpbx.media.webrtc import PeerGone, PeerLost, PeerReady, PeerSecured
 from rustpbx.session import commands, effects
 from rustpbx.session.effects import Input
 from rustpbx.session.playback import AutoHangUp
@@ -26,6 +27,11 @@ TRIGGERS: dict[type, CallTrigger] = {
     media.MediaSilent: CallTrigger.MEDIA_SILENT,
     effects.LegUnusable: CallTrigger.LEG_UNUSABLE,
     effects.LegReady: CallTrigger.LEG_READY,
+    PeerReady: CallTrigger.LEG_READY,
+    PeerSecured: CallTrigger.PEER_SECURED,
+    PeerLost: CallTrigger.PEER_LOST,
+    PeerGone: CallTrigger.PEER_GONE,
+    effects.PeerDescribed: CallTrigger.PEER_DESCRIBED,
     effects.SetupFailed: CallTrigger.SETUP_FAILED,
     effects.Broken: CallTrigger.BROKEN,
     effects.Killed: CallTrigger.KILLED,

@@ -7,6 +7,7 @@ from typing import Any
 
 from rustpbx.core import address_text
 from rustpbx.media import events as media
+from rustpbx.media.webrtc import PeerGone, PeerLost, PeerReady, PeerSecured
 from rustpbx.session import effects
 from rustpbx.sip import events as sip
 from rustpbx.sip.uri import Uri
@@ -55,6 +56,10 @@ _WORDS: Mapping[type, Callable[[Any], str]] = {
     sip.CallLost: _reason,
     sip.OfferReceived: lambda _: "new offer from the phone",
     media.LegFailed: _problem,
+    PeerReady: lambda ready: f"{len(ready.end.ice.candidates)} candidates",
+    PeerSecured: lambda secured: f"DTLS, {secured.keys.send.suite.value}",
+    PeerLost: _problem,
+    PeerGone: lambda _: "the browser said goodbye",
     media.MediaSilent: lambda silent: f"neither RTP nor RTCP for {silent.seconds:g} s",
     effects.AgentReserved: lambda _: "an agent's socket is being upgraded",
     effects.AgentAttached: lambda _: "the agent's socket is up",

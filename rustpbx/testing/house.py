@@ -11,7 +11,7 @@ The pytest plugin makes one for each test that asks for it; `open_house` is for 
 from __future__ import annotations
 
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
 from typing import Any
@@ -29,6 +29,7 @@ from rustpbx.shell.offload import InlineOffload
 from rustpbx.sip.extensions import Extensions
 from rustpbx.sip.shell.connections import Streams
 from rustpbx.testing.agent import Agent, connect_agent, open_socket
+from rustpbx.testing.browser import Browser, Habits, open_browser
 from rustpbx.testing.handset import Handset
 from rustpbx.testing.leftovers import Belongings, belongings, describe_call
 from rustpbx.testing.mischief import Mischief
@@ -41,7 +42,7 @@ from rustpbx.testing.speech import SCRIPTED, ScriptedSpeech, ScriptedSynthesizer
 from rustpbx.testing.webhook import Webhook
 from rustpbx.testing.wire import Link, Wire, open_wire
 
-SERVER, PHONE, AGENT, REGISTRAR = "10.0.0.1", "10.0.0.2", "10.0.0.3", "10.0.0.5"
+SERVER, PHONE, AGENT, BROWSER, REGISTRAR = "10.0.0.1", "10.0.0.2", "10.0.0.3", "10.0.0.4", "10.0.0.5"
 WEBHOOK_PORT = 9000
 EPOCH = 1_760_000_000.0
 """What the server takes for the time of day when it starts, in seconds since 1970."""
@@ -277,6 +278,12 @@ class House:
     def agent(self, path: str = "/call/sip") -> AbstractAsyncContextManager[Agent]:
         """Connect an agent for the length of a block: `async with house.agent(...) as agent`."""
         return connect_agent(self.agents, self.server.http, path)
+
+    def browser(
+        self, habits: Habits | None = None, *, hosts: Sequence[str] = (BROWSER,)
+    ) -> AbstractAsyncContextManager[Browser]:
+        """A browser at these IPs of one machine, for the length of a block: `async with house.browser() as browser`."""
+        return open_browser(self.wire.host(hosts[0]), hosts, seed=self.plan.seed, habits=habits)
 
     @asynccontextmanager
     async def incoming(self) -> AsyncIterator[tuple[Agent, dict[str, object]]]:

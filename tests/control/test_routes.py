@@ -146,7 +146,7 @@ def test_garbage_is_a_400_that_says_what_is_wrong(query: str, error: str) -> Non
         ("GET", "/call/sip", Action.CONNECT_SIP, ""),
         ("GET", "/call", Action.CONNECT_STREAM, ""),
         ("GET", "/call/", Action.CONNECT_STREAM, ""),
-        ("GET", "/call/webrtc", Action.NOT_BUILT, ""),
+        ("GET", "/call/webrtc", Action.CONNECT_BROWSER, ""),
         ("GET", "/call/lists", Action.LIST_CALLS, ""),
         ("GET", "/ami/v1/lists", Action.LIST_CALLS, ""),
         ("POST", "/call/kill/s.1", Action.KILL_CALL, "s.1"),

@@ -136,7 +136,12 @@ COMMANDS: list[tuple[str, Command]] = [
     ('{"command":"mute","trackId":"t"}', Mute(track_id="t")),
     ('{"command":"unmute"}', Unmute()),
     ('{"command":"history","speaker":"user","text":"hi"}', History(speaker="user", text="hi")),
-    ('{"command":"candidate","candidates":[{"any":"shape"}]}', Candidate()),
+    ('{"command":"candidate","candidates":[{"any":"shape"}, 1, ""]}', Candidate()),
+    ('{"command":"candidate","candidates":"all"}', Candidate()),
+    (
+        '{"command":"candidate","candidates":["candidate:1 1 udp 1 10.0.0.1 9 typ host",{"candidate":"a=x"}]}',
+        Candidate(candidates=("candidate:1 1 udp 1 10.0.0.1 9 typ host", "a=x")),
+    ),
 ]
 
 

@@ -52,6 +52,14 @@ class Bindings:
                 self._pool.rest(port, now)
         raise OverloadedError(f"{BIND_TRIES} ports of the RTP range are held by others")
 
+    def lend(self, now: float) -> int:
+        """An even port for whoever binds it himself, with the next one. Raises `OverloadedError` if there is none."""
+        return self._pool.take(now)
+
+    def take_back(self, port: int, now: float) -> None:
+        """Let a lent port rest."""
+        self._pool.rest(port, now)
+
     def unbind(self, bound: Bound, believed: Address | None, now: float) -> None:
         """Let a pair rest; `believed` is who sent to it last."""
         self._ports.close(bound.rtp)

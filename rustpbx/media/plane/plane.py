@@ -171,6 +171,14 @@ class Plane:
         opened = self._new_leg(leg, self._take(leg), facts, rtp=self._outlet.connect(carrier))
         return LegOpened(leg, 0, opened.ssrc)
 
+    def lend_port(self) -> int:
+        """A port of our range for a carried leg's own sockets, until `return_port`. Raises `OverloadedError`."""
+        return self._bindings.lend(self._clock.now())
+
+    def return_port(self, port: int) -> None:
+        """Let it rest like those of other legs."""
+        self._bindings.take_back(port, self._clock.now())
+
     def arrive(self, leg: str, data: bytes) -> None:
         """A packet of RTP or RTCP came to a carried leg, from where only its peer can send. Too early ones are dropped.
 

@@ -12,6 +12,7 @@ import trio
 
 from rustpbx.errors import LocalError, MediaError, OverloadedError, RustpbxError
 from rustpbx.journal import Journal
+from rustpbx.media.webrtc.shell import PeerLeg, PeerWish
 from rustpbx.session import effects
 from rustpbx.session.call import CallCore
 from rustpbx.session.effects import Effect, Input
@@ -146,6 +147,7 @@ class _Performer:
         self._services = services
         self._tracks: dict[int, Track] = {}
         self._ready: effects.LegReady | None = None
+        self._peer: PeerLeg | None = None
 
     def perform(self, effect: Effect) -> Input | None:  # noqa: C901, PLR0911, PLR0912 - one case an effect
         """Do one effect; what it returns is the call's next input."""
@@ -162,10 +164,12 @@ class _Performer:
                 return self._open_leg(effect.host)
             case effects.OpenStream():
                 return self._open_stream(effect.codec)
+            case effects.OpenPeer() | effects.DescribePeer() | effects.TricklePeer():
+                return self._to_peer(effect)
             case effects.SetRemote():
                 self._services.plane.set_remote(leg, effect.media)
             case effects.CloseLeg():
-                self._services.plane.close_leg(leg)
+                self._close_leg()
             case effects.WatchSpeech():
                 self._services.plane.watch_speech(leg, effect.params)
             case effects.Denoise():
@@ -267,6 +271,48 @@ class _Performer:
         except (OverloadedError, MediaError) as problem:
             return effects.LegUnusable(str(problem))
         return effects.LegReady("", 0, 0)
+
+    def _to_peer(self, effect: effects.OpenPeer | effects.DescribePeer | effects.TricklePeer) -> Input | None:
+        if isinstance(effect, effects.OpenPeer):
+            return self._open_peer(effect)
+        assert self._peer is not None  # noqa: S101 - opened before anything else was said of it
+        if isinstance(effect, effects.DescribePeer):
+            return effects.PeerDescribed(self._peer.describe(effect.offer).end)
+        for candidate in effect.candidates:
+            self._peer.trickle(candidate)
+        return None
+
+    def _close_leg(self) -> None:
+        self._services.plane.close_leg(self._task.id)
+        if self._peer is not None:
+            self._peer.close()
+
+    def _open_peer(self, effect: effects.OpenPeer) -> Input | None:
+        """Begin with a browser's leg; it says itself when it is ready."""
+        if self._peer is not None:
+            return self._peer.ready
+        if self._services.webrtc is None:
+            return effects.LegUnusable("calls with browsers are not possible here")
+        wish = PeerWish(
+            leg=self._task.id,
+            offer=effect.offer,
+            signalled_from=effect.signalled_from or self._task.params.remote,
+            ipv6=effect.ipv6,
+            patience=effect.patience,
+        )
+        try:
+            self._peer = PeerLeg(wish, self._services.webrtc, self._facts, self._task.deliver)
+        except OverloadedError as problem:
+            return effects.LegUnusable(str(problem))
+        peer = self._peer
+        self._start(lambda: self._run_peer(peer))
+        return None
+
+    async def _run_peer(self, peer: PeerLeg) -> None:
+        try:
+            await peer.run()
+        except OverloadedError as problem:
+            self._task.deliver(effects.LegUnusable(str(problem)))
 
     def _press(self, key: effects.PressKey) -> effects.KeyFailed | None:
         try:

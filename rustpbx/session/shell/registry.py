@@ -21,6 +21,7 @@ from rustpbx.session.agreement import G711
 from rustpbx.session.call import CallConfig, CallCore
 from rustpbx.session.options import CallType
 from rustpbx.session.params import AccountHealth, CallSummary, Health, SessionExistsError, SessionParams
+from rustpbx.session.peering import PEER_CODECS
 from rustpbx.session.protection import NO_SRTP, SrtpRules
 from rustpbx.session.shell.attachment import Attachment
 from rustpbx.session.shell.call_task import CallTask
@@ -54,6 +55,7 @@ class Registry:
         dial_plan: DialPlan | None = None,
         srtp: SrtpRules = NO_SRTP,
         codecs: CodecRules = G711,
+        peer_codecs: CodecRules = PEER_CODECS,
         sip_port: int = 0,
         dtmf_inband: bool = False,
     ) -> None:
@@ -65,6 +67,7 @@ class Registry:
         self._max_calls = max_calls
         self._srtp = srtp
         self._codecs = codecs
+        self._peer_codecs = peer_codecs
         self._sip_port = sip_port
         self._dtmf_inband = dtmf_inband
         self.dial_plan = dial_plan or DialPlan()
@@ -203,6 +206,7 @@ class Registry:
             admit_transfer=partial(self.dial_plan.redirected, session_id),
             srtp=self._srtp,
             codecs=self._codecs,
+            peer_codecs=self._peer_codecs,
             sip_port=self._sip_port,
             dtmf_inband=self._dtmf_inband,
         )

@@ -9,6 +9,7 @@ import attrs
 from rustpbx.errors import RustpbxError
 from rustpbx.media.fetch import Fetcher
 from rustpbx.media.plane.plane import Plane
+from rustpbx.media.webrtc.shell import WebRtc
 from rustpbx.shell.clock import Clock
 from rustpbx.shell.network import Network
 from rustpbx.sip.events import IncomingCall
@@ -34,7 +35,10 @@ class Announcer(Protocol):
 
 @attrs.frozen(kw_only=True)
 class Services:
-    """One per server. `stack` is None where SIP is not configured, `speech_cache` where no speech is kept."""
+    """One per server. `stack` is None where SIP is not configured, `speech_cache` where no speech is kept.
+
+    Without `webrtc` there are no calls with browsers.
+    """
 
     clock: Clock
     network: Network
@@ -44,3 +48,4 @@ class Services:
     announcer: Announcer
     stack: Stack | None = None
     speech_cache: SpeechCache | None = None
+    webrtc: WebRtc | None = None

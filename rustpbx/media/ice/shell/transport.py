@@ -104,7 +104,8 @@ class IceTransport:
 
     def close(self) -> None:
         """End; `run` returns."""
-        self.tell(Close())
+        settle(self.agent, Close(), self._perform, trio.current_time())
+        self.tell(Tick())  # `run` sees that the agent is done, with this or with what comes before it
 
     async def _receive(self, base: Address, sock: Datagrams) -> None:
         while True:
