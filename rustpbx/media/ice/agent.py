@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable
 
 from aioice.stun import Class, Message, Method
 
-from rustpbx.core import NEVER, Deadline, Tick, address_text
+from rustpbx.core import NEVER, Address, Deadline, Tick, address_text
 from rustpbx.errors import RemoteError
 from rustpbx.machine import Machine
 from rustpbx.media.ice.candidates import is_ipv6, refusal
