@@ -92,7 +92,7 @@ class Duel(RuleBasedStateMachine):
         """What runs is what the tables list, and memory is bounded."""
         for agent in set(self.home.values()):
             assert agent.deadline().at > self.now - 60
-            assert set(agent._machine.armed) == ICE_AGENT.timers.get(agent.state, frozenset())
+            assert set(agent.armed) == ICE_AGENT.timers.get(agent.state, frozenset())
             assert len(agent.checks.pairs) <= MOST_PAIRS
             for pair in agent.checks.pairs:
                 assert set(pair.machine.armed) == ICE_PAIR.timers.get(pair.state, frozenset())

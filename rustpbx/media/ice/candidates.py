@@ -42,6 +42,12 @@ def reflexive_candidate(mapped: Address, base: Address, local_preference: int, s
     return Candidate(foundation(kind, base, server), priority(kind, local_preference), mapped, kind, related=base)
 
 
+def relayed_candidate(relayed: Address, mapped: Address, local_preference: int, server: Address) -> Candidate:
+    """Our address at a TURN server, which sees us at `mapped`."""
+    kind = CandidateKind.RELAYED
+    return Candidate(foundation(kind, mapped, server), priority(kind, local_preference), relayed, kind, related=mapped)
+
+
 def is_ipv6(address: Address) -> bool:
     """The family of a literal."""
     return ":" in address[0]

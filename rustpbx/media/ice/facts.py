@@ -5,6 +5,7 @@ from __future__ import annotations
 import attrs
 
 from rustpbx.core import Address
+from rustpbx.media.ice.turn.server import TurnServer
 from rustpbx.media.sdp.ice import Candidate, IceDescription
 
 # -- inputs ---------------------------------------------------------------------------------------------------------
@@ -41,6 +42,29 @@ class Datagram:
 
 
 @attrs.frozen
+class Connected:
+    """There is a stream to a TURN server, as `Connect` wanted it."""
+
+    server: TurnServer
+
+
+@attrs.frozen
+class Received:
+    """What came on it; cut anywhere."""
+
+    data: bytes = attrs.field(repr=False)
+    server: TurnServer
+
+
+@attrs.frozen
+class Disconnected:
+    """There is none, or none any more."""
+
+    server: TurnServer
+    reason: str
+
+
+@attrs.frozen
 class Restart:
     """Begin anew, with other credentials (section 9); the path holds until there is another."""
 
@@ -50,7 +74,7 @@ class Close:
     """The call is over."""
 
 
-Input = Gather | Remote | Trickled | Datagram | Restart | Close
+Input = Gather | Remote | Trickled | Datagram | Connected | Received | Disconnected | Restart | Close
 
 # -- effects --------------------------------------------------------------------------------------------------------
 
@@ -62,6 +86,29 @@ class Send:
     data: bytes = attrs.field(repr=False)
     base: Address
     destination: Address
+
+
+@attrs.frozen
+class Connect:
+    """Open a stream to a TURN server, and tell by `Connected` or `Disconnected`."""
+
+    server: TurnServer
+
+
+@attrs.frozen
+class Write:
+    """Write on the stream to a TURN server."""
+
+    data: bytes = attrs.field(repr=False)
+    server: TurnServer
+
+
+@attrs.frozen
+class RelayLost:
+    """There is no relay on this server, or none any more; the reason has the server's own code, if it gave one."""
+
+    server: TurnServer
+    reason: str
 
 
 @attrs.frozen
@@ -103,14 +150,19 @@ class Payload:
     source: Address
 
 
-Effect = Send | Gathered | Selected | Silent | Returned | Failed | Payload
+Effect = Send | Connect | Write | RelayLost | Gathered | Selected | Silent | Returned | Failed | Payload
 
 
 @attrs.frozen(kw_only=True)
 class IceOptions:
-    """`external_ips`: what a 1:1 NAT makes of our bases, at most one of each family. Servers by address."""
+    """`external_ips`: what a 1:1 NAT makes of our bases, at most one of each family. Servers by address.
+
+    With `relay_only` the peer hears of relays alone, and nothing is sent to it but by them. A lite agent has none.
+    """
 
     lite: bool = False
     stun_servers: tuple[Address, ...] = ()
+    turn_servers: tuple[TurnServer, ...] = ()
     external_ips: tuple[str, ...] = ()
+    relay_only: bool = False
     allow_loopback: bool = False

@@ -20,6 +20,11 @@ def is_stun(data: bytes) -> bool:
     return len(data) >= stun.HEADER_LENGTH and data[0] < 4 and data[4:8] == _COOKIE
 
 
+def method_of(data: bytes) -> int:
+    """The method of a STUN message, by its header (RFC 8489 5)."""
+    return int.from_bytes(data[:2]) & 0x3EEF
+
+
 def read_stun(data: bytes) -> Message:
     """Read a message; nothing in it is authentic yet. Raises RemoteError if it is none, or its fingerprint is wrong."""
     if not is_stun(data):

@@ -1,7 +1,10 @@
-"""An `IceAgent` on datagram sockets: one for each of our addresses, shared by STUN, DTLS and SRTP (RFC 7983)."""
+"""An `IceAgent` on sockets: one for each of our addresses, shared by STUN, DTLS and SRTP (RFC 7983), and streams to
+TURN servers.
+"""
 
 from __future__ import annotations
 
+import ssl
 from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import TypeVar
@@ -9,9 +12,11 @@ from typing import TypeVar
 import trio
 
 from rustpbx.core import Address, Tick
+from rustpbx.journal import Journal
 from rustpbx.media.ice.agent import IceAgent
 from rustpbx.media.ice.facts import (
     Close,
+    Connect,
     Datagram,
     Effect,
     Failed,
@@ -19,17 +24,22 @@ from rustpbx.media.ice.facts import (
     Gathered,
     Input,
     Payload,
+    RelayLost,
     Remote,
     Returned,
     Selected,
     Send,
     Silent,
+    Write,
 )
+from rustpbx.media.ice.shell.streams import Streams
 from rustpbx.media.sdp.ice import IceDescription
 from rustpbx.shell.drive import drive, settle
 from rustpbx.shell.network import Datagrams, Network
 
 T = TypeVar("T")
+
+log = Journal(__name__)
 
 Fact = Gathered | Selected | Silent | Returned | Failed
 
@@ -50,16 +60,25 @@ def is_rtp(data: bytes) -> bool:
 class IceTransport:
     """Runs one agent. `facts` and `dtls` are for the owner; `counters` has what was dropped.
 
-    `media` is called with each packet of RTP and RTCP, at once: it must not wait.
+    `media` is called with each packet of RTP and RTCP, at once: it must not wait. `tls` is for
+    `turns:` servers; without it, the system's authorities are those that count.
     """
 
-    def __init__(self, network: Network, agent: IceAgent, media: Callable[[bytes], None]) -> None:
+    def __init__(
+        self,
+        network: Network,
+        agent: IceAgent,
+        media: Callable[[bytes], None],
+        *,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
         self.agent = agent
         self.counters: Counter[str] = Counter()
         self._network = network
         self._media = media
         self._sockets: dict[Address, Datagrams] = {}
         self._inbox, self._inputs = trio.open_memory_channel[Input | Tick](MOST_WAITING)
+        self._streams = Streams(network, self._inbox, self.counters, tls)
         self._facts, self.facts = trio.open_memory_channel[Fact](MOST_WAITING)
         self._dtls, self.dtls = trio.open_memory_channel[Payload](MOST_WAITING)
 
@@ -77,6 +96,7 @@ class IceTransport:
             async with trio.open_nursery() as nursery:
                 for base, sock in self._sockets.items():
                     nursery.start_soon(self._receive, base, sock)
+                nursery.start_soon(self._streams.run)
                 self.tell(Gather(tuple(self._sockets)))
                 task_status.started()
                 await drive(self.agent, self._inputs, self._perform)
@@ -115,7 +135,9 @@ class IceTransport:
             else:
                 self.tell(Datagram(data, base, source))
 
-    def _send(self, send: Send) -> bool:
+    def _send(self, send: Send | Write) -> bool:
+        if isinstance(send, Write):
+            return self._streams.write(send)
         sock = self._sockets.get(send.base)
         if sock is not None and sock.send_now(send.data, send.destination):
             return True
@@ -123,8 +145,12 @@ class IceTransport:
         return False
 
     def _perform(self, effect: Effect) -> None:
-        if isinstance(effect, Send):
+        if isinstance(effect, Send | Write):
             self._send(effect)
+        elif isinstance(effect, Connect):
+            self._streams.open(effect.server)
+        elif isinstance(effect, RelayLost):
+            log.warning("no relay at %s: %s", effect.server, effect.reason)
         elif not isinstance(effect, Payload):
             self._put(self._facts, effect, "ice_facts_dropped")
         elif is_dtls(effect.data):
