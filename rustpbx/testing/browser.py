@@ -25,7 +25,7 @@ from rustpbx.errors import MediaError
 from rustpbx.media.codec.base import Coder
 from rustpbx.media.codec.registry import make_coder, make_stream_coder
 from rustpbx.media.dtls import Association, Certificate
-from rustpbx.media.dtmf import digit_packets
+from rustpbx.media.dtmf import DigitReceiver, digit_packets
 from rustpbx.media.events import Codec, MediaFormat, Pcm, SrtpKeys
 from rustpbx.media.ice import Close, Gathered, IceAgent, IceOptions, Trickled
 from rustpbx.media.ice.shell import IceTransport
@@ -87,7 +87,10 @@ class Habits:
 
 
 class Browser:
-    """One peer connection. `lost` says why it ended, if it was not told goodbye; `rtcp` are the reports that came."""
+    """One peer connection. `lost` says why it ended, if it was not told goodbye.
+
+    `digits` are the keys that came, `rtcp` the reports; `unopened` counts what came and was not sealed as agreed.
+    """
 
     def __init__(self, network: Network, habits: Habits, seed: int) -> None:
         self.habits = habits
@@ -96,6 +99,8 @@ class Browser:
         self.lost = ""
         self.unopened = 0
         self.rtcp: deque[bytes] = deque(maxlen=1000)
+        self.digits: list[str] = []
+        self._digits = DigitReceiver()
         self._rng = random.Random(f"browser {seed}")
         self._certificate = Certificate(1_760_000_000.0)
         agent = IceAgent(controlling=True, entropy=self._rng.randbytes, options=habits.ice)
@@ -330,6 +335,9 @@ class Browser:
             self._play(parse_rtp(opened), self.agreed, self._coder)
 
     def _play(self, packet: RtpPacket | None, agreed: MediaFormat, coder: Coder) -> None:
+        if packet is not None and packet.payload_type == agreed.receive_dtmf_pt:
+            digit = self._digits.receive(packet.ssrc, packet.timestamp, packet.payload)
+            self.digits.extend(digit or "")
         if packet is None or packet.payload_type != agreed.receive_pt:
             return
         if self._first is None:

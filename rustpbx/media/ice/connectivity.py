@@ -281,14 +281,15 @@ class Connectivity:
                     self._check(self.path, consent=True)
             case AgentAction.RENEW_CONSENT:
                 self._renew(now)
+            case AgentAction.REPORT_SILENCE:
+                self.machine.restart(AgentTrigger.CONSENT_TIMER, now)  # it is asked more often from now on
+                self.out.append(Silent())
             case _:
                 self._part(action, before)
 
     def _part(self, action: AgentAction, before: AgentState) -> None:
         """Steps that lead away from the peer, and back."""
         match action:
-            case AgentAction.REPORT_SILENCE:
-                self.out.append(Silent())
             case AgentAction.REPORT_RETURN:
                 self.out.append(Returned())
             case AgentAction.FAIL:

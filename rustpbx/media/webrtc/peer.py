@@ -18,7 +18,7 @@ from rustpbx.media.sdp.fingerprint import Fingerprint
 from rustpbx.media.webrtc.facts import PeerGone, PeerLost, PeerSecured
 from rustpbx.media.webrtc.tables import PEER, PeerAction, PeerState, PeerTrigger
 
-SILENCE = 6.0
+SILENCE = 8.0
 """Seconds that a peer may not answer after ICE has found it silent."""
 
 MOST_EARLY = 8

@@ -27,6 +27,7 @@ from rustpbx.session.shell.streaming import StreamedPlayback
 from rustpbx.session.shell.track import FilePlayback, Track
 from rustpbx.session.tables import Call
 from rustpbx.shell.drive import drive
+from rustpbx.shell.nurseries import sole_error
 from rustpbx.sip.events import HangUp, IncomingCall, Refuse, SendInvite, Wish
 from rustpbx.sip.locate import Unlocated
 from rustpbx.sip.uri import Uri
@@ -310,7 +311,8 @@ class _Performer:
 
     async def _run_peer(self, peer: PeerLeg) -> None:
         try:
-            await peer.run()
+            with sole_error():
+                await peer.run()
         except OverloadedError as problem:
             self._task.deliver(effects.LegUnusable(str(problem)))
 

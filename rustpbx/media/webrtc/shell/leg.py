@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 
 import attrs
@@ -56,14 +57,14 @@ class PeerLeg:
         self._webrtc = webrtc
         self._tell = tell
         self._certificate = webrtc.certificate()
-        association = Association(
+        self._association = Association(
             self._certificate,
             active=wish.offer.active,
             entropy=webrtc.entropy,
             timeout=wish.patience,
             call=wish.leg,
         )
-        self._core = Peer(wish.leg, association, wish.offer.fingerprints, patience=wish.patience)
+        self._core = Peer(wish.leg, self._association, wish.offer.fingerprints, patience=wish.patience)
         self._transport: IceTransport | None = None
         self._early: list[Candidate] = []
         self._send, self._inbox = trio.open_memory_channel[Input](MOST_WAITING)
@@ -85,6 +86,15 @@ class PeerLeg:
             finally:
                 self._webrtc.plane.close_leg(self._wish.leg)  # says RTCP BYE, which DTLS must not forestall
                 self.close()
+                self._webrtc.plane.counters.update(self.counters())
+
+    def counters(self) -> Counter[str]:
+        """What has been dropped by ICE and DTLS, by reason; the plane's have it once the leg is over."""
+        found = Counter(self._association.counters)
+        if self._transport is not None:
+            found.update(self._transport.counters)
+            found.update(self._transport.agent.counters)
+        return found
 
     def describe(self, offer: PeerOffer) -> PeerReady:
         """Take another offer of the peer, which may restart ICE; our end as it is then."""
