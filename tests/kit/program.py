@@ -32,6 +32,16 @@ class Program:
             self.said += piece.decode(errors="replace")
             self._news.unpark_all()
 
+    async def write(self, data: bytes) -> None:
+        """Write to its standard input, which must be a pipe."""
+        assert self._process.stdin is not None
+        await self._process.stdin.send_all(data)
+
+    async def ended(self) -> None:
+        """Wait until it is gone by itself."""
+        with trio.fail_after(PATIENCE):
+            await self._process.wait()
+
     async def until(self, words: str, count: int = 1) -> None:
         """Wait until it has said that so many times. Raises AssertionError, with all it said, if it does not."""
         with trio.move_on_after(PATIENCE):
@@ -76,5 +86,6 @@ async def _end(process: trio.Process) -> None:
         if process.returncode is None:
             process.kill()
             await process.wait()
-        if process.stdout is not None:
-            await process.stdout.aclose()
+        for pipe in (process.stdout, process.stdin):
+            if pipe is not None:
+                await pipe.aclose()
