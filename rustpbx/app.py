@@ -315,6 +315,7 @@ def _http_config(config: Config) -> HttpConfig:
         ice_servers=[_ice_server(server) for server in config.ice_servers] or DEFAULT_ICE_SERVERS,
         access_skip_paths=config.http_access_skip_paths,
         sip=config.ua is not None,
+        page=config.page,
     )
 
 

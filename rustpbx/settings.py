@@ -313,6 +313,8 @@ class Config:
     allow_anonymous: bool = False
     trusted_proxies: tuple[Network, ...] = ()
     origins: tuple[str, ...] = ()
+    page: bool = True
+    """Whether there is a page at `/` to talk from."""
     ami: AmiConfig | None = None
 
     log_level: LogLevel = "info"

@@ -58,6 +58,7 @@ KEYS = [
     Key("allow_anonymous", True, True, 1, "expected true or false"),
     Key("trusted_proxies", ["::1"], (ip_network("::1"),), ["proxy"], "expected a network"),
     Key("origins", ["https://App.example.com"], ("https://app.example.com",), ["https://a/b"], "nothing after it"),
+    Key("page", False, False, "no", "expected true or false"),
     Key("ami.allows", ["*", "10.1.1.1"], (None, ip_network("10.1.1.1")), "*", "expected a list"),
     Key("log_level", "WARN", "warn", "loud", "must be one of trace, debug, info, warn, error"),
     Key("log_file", "/var/log/x.log", "/var/log/x.log", 1, "expected a string"),

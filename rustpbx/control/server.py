@@ -21,6 +21,7 @@ from rustpbx.control.http import (
     json_response,
     serve_connection,
 )
+from rustpbx.control.page import is_page, page_file
 from rustpbx.control.routes import Action, Match, find_route, parse_query, session_params, wants_json
 from rustpbx.control.sessions import Registry
 from rustpbx.control.websocket import Patience, handshake_key, serve_agent
@@ -52,7 +53,7 @@ class HttpConfig:
 
     `ice_servers` are JSON objects (`urls`, perhaps `username` and `credential`), passed on as they are. Paths in
     `access_skip_paths` are not in the access log; one that ends in `*` is a prefix. `sip` tells whether there is
-    a SIP user agent. `max_connections` counts WebSockets too.
+    a SIP user agent, `page` whether there is a page at `/`. `max_connections` counts WebSockets too.
     """
 
     host: str = "127.0.0.1"
@@ -60,6 +61,7 @@ class HttpConfig:
     ice_servers: Sequence[Mapping[str, object]] = DEFAULT_ICE_SERVERS
     access_skip_paths: tuple[str, ...] = ()
     sip: bool = True
+    page: bool = True
     max_connections: int = 4000
     limits: Limits = attrs.field(factory=Limits)
     patience: Patience = attrs.field(factory=Patience)
@@ -173,6 +175,11 @@ class _Server:
         began = self._clock.now()
         status, client = 500, peer
         try:
+            if self._config.page and is_page(request.method, request.path):
+                await read_body()
+                reply: Response | Upgrade = page_file(request.path)
+                status = 200
+                return reply
             query = parse_query(request.query)
             decision = self._access.check(
                 RequestFacts(method=request.method, path=request.path, peer=peer, query=query, headers=request.headers)
