@@ -11,6 +11,7 @@ const ANSWER_LATE = 5000; // ms that the answer may take
 export class Session extends EventTarget {
   #socket;
   #over = false;
+  #leaving = false;
 
   constructor(microphone) {
     super();
@@ -51,6 +52,7 @@ export class Session extends EventTarget {
 
   /** Say goodbye, and leave when the server has answered, or soon. */
   hangUp() {
+    this.#leaving = true;
     this.send("hangup");
     setTimeout(() => this.end("ended"), 1500);
   }
@@ -93,7 +95,7 @@ export class Session extends EventTarget {
         .catch((problem) => this.end(`the browser does not take the answer: ${problem.message}`));
     }
     this.#tell("heard", event);
-    if (event.event === "hangup" && !event.refer) this.end(event.reason ?? "ended");
+    if (event.event === "hangup" && !event.refer) this.end(this.#leaving ? "ended" : (event.reason ?? "ended"));
   }
 
   #tell(kind, detail) {

@@ -45,7 +45,7 @@ export class Transcript {
   }
 
   #add(kind, who, text) {
-    const line = document.createElement("li");
+    const line = document.createElement("p");
     const name = document.createElement("b");
     line.className = kind;
     name.textContent = who;

@@ -17,7 +17,7 @@ import subprocess
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import attrs
 import trio
@@ -55,11 +55,15 @@ class Browser(Protocol):
         """The page as PNG."""
         ...
 
+    async def prefer(self, look: str) -> None:
+        """Be a browser whose user likes pages `light` or `dark`."""
+        ...
+
 
 async def until(browser: Browser, expression: str, seconds: float = 20.0) -> Any:
     """Wait until an expression is truthy, and return it. Raises `BrowserError` that names it if it never is."""
     with trio.move_on_after(seconds):
-        while not (found := await browser.evaluate(expression)):
+        while not (found := await browser.evaluate(expression)):  # noqa: ASYNC110 - another process cannot set an event
             await trio.sleep(0.1)
         return found
     raise BrowserError(f"not within {seconds:g} s: {expression}")
@@ -76,7 +80,9 @@ class _Wire:
     async def ask(self, method: str, **params: Any) -> dict[str, Any]:
         """Send one, wait for its answer. Raises `BrowserError` with what the browser says against it."""
         self.number += 1
-        await self.socket.send_message(json.dumps({"id": self.number, "method": method, "params": params, **self.extra}))
+        await self.socket.send_message(
+            json.dumps({"id": self.number, "method": method, "params": params, **self.extra})
+        )
         with trio.fail_after(ANSWERING):
             while (answer := json.loads(await self.socket.get_message())).get("id") != self.number:
                 pass
@@ -93,7 +99,7 @@ def _as_json(expression: str) -> str:
 class Chromium:
     """By the DevTools protocol."""
 
-    KEYS = {"Tab": ("Tab", 9, ""), "Enter": ("Enter", 13, "\r"), "Space": (" ", 32, " ")}
+    KEYS: ClassVar = {"Tab": ("Tab", 9, ""), "Enter": ("Enter", 13, "\r"), "Space": (" ", 32, " ")}
 
     def __init__(self, wire: _Wire) -> None:
         self._wire = wire
@@ -109,8 +115,9 @@ class Chromium:
 
     async def open(self, url: str) -> None:
         """See `Browser`."""
+        await self.evaluate("window.before = true")
         await self._wire.ask("Page.navigate", url=url)
-        await until(self, f"document.readyState === 'complete' && location.href.startsWith({json.dumps(url)})")
+        await until(self, "!window.before && document.readyState === 'complete'")
 
     async def evaluate(self, expression: str) -> Any:
         """See `Browser`."""
@@ -132,11 +139,16 @@ class Chromium:
         """See `Browser`."""
         return base64.b64decode((await self._wire.ask("Page.captureScreenshot", format="png"))["data"])
 
+    async def prefer(self, look: str) -> None:
+        """See `Browser`."""
+        features = [{"name": "prefers-color-scheme", "value": look}]
+        await self._wire.ask("Emulation.setEmulatedMedia", features=features)
+
 
 class Firefox:
     """By WebDriver BiDi."""
 
-    KEYS = {"Tab": "\ue004", "Enter": "\ue007", "Space": " "}
+    KEYS: ClassVar = {"Tab": "\ue004", "Enter": "\ue007", "Space": " "}
 
     def __init__(self, wire: _Wire) -> None:
         self._wire = wire
@@ -172,7 +184,13 @@ class Firefox:
 
     async def screenshot(self) -> bytes:
         """See `Browser`."""
-        return base64.b64decode((await self._wire.ask("browsingContext.captureScreenshot", context=self._context))["data"])
+        return base64.b64decode(
+            (await self._wire.ask("browsingContext.captureScreenshot", context=self._context))["data"]
+        )
+
+    async def prefer(self, look: str) -> None:
+        """See `Browser`."""
+        await self._wire.ask("emulation.setForcedColorsModeThemeOverride", contexts=[self._context], theme=look)
 
 
 def _chromium_command(folder: Path, microphone: Path | None) -> list[str]:
@@ -208,7 +226,7 @@ FIREFOX_PREFERENCES = {
 }
 
 
-def _firefox_command(folder: Path, microphone: Path | None) -> list[str]:  # noqa: ARG001 - it has a tone of its own
+def _firefox_command(folder: Path, microphone: Path | None) -> list[str]:
     lines = [f"user_pref({json.dumps(name)}, {json.dumps(value)});" for name, value in FIREFOX_PREFERENCES.items()]
     (folder / "user.js").write_text("\n".join(lines))
     return [PROGRAMS["firefox"], "--headless", "--no-remote", "--profile", str(folder), "--remote-debugging-port=0"]
@@ -239,11 +257,14 @@ async def open_browser(kind: str, folder: Path, microphone: Path | None = None) 
             nursery.cancel_scope.cancel()
 
 
-async def _run(
-    command: list[str], environment: dict[str, str], *, task_status: trio.TaskStatus[trio.Process]
-) -> None:
+async def _run(command: list[str], environment: dict[str, str], *, task_status: trio.TaskStatus[trio.Process]) -> None:
     await trio.run_process(
-        command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, check=False, task_status=task_status
+        command,
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        check=False,
+        task_status=task_status,
     )
 
 
