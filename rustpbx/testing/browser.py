@@ -21,13 +21,14 @@ import attrs
 import numpy as np
 import trio
 
+from rustpbx.core import Tick
 from rustpbx.errors import MediaError
 from rustpbx.media.codec.base import Coder
 from rustpbx.media.codec.registry import make_coder, make_stream_coder
 from rustpbx.media.dtls import Association, Certificate
 from rustpbx.media.dtmf import DigitReceiver, digit_packets
 from rustpbx.media.events import Codec, MediaFormat, Pcm, SrtpKeys
-from rustpbx.media.ice import Close, Gathered, IceAgent, IceOptions, Trickled
+from rustpbx.media.ice import Close, Gathered, IceAgent, IceOptions, Restart, Trickled
 from rustpbx.media.ice.shell import IceTransport
 from rustpbx.media.rtp import RtpPacket, build_rtp, is_rtcp, parse_rtp
 from rustpbx.media.sdp.encoder import encode_sdp
@@ -187,6 +188,13 @@ class Browser:
             self._send.send_nowait(Gathered())
             self._accepted.set()
         self.transport.describe(ice)
+
+    def restart(self) -> str:
+        """Begin ICE anew, as `restartIce` does: the offer for it. The path stays until there is another."""
+        settle(self.transport.agent, Restart(), lambda _: None, trio.current_time())
+        self.transport.tell(Tick())
+        self._version += 1
+        return self.offer
 
     def hears_of(self, candidate: Candidate) -> None:
         """A candidate of the server that came late."""

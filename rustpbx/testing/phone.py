@@ -217,16 +217,20 @@ class PhoneCall:
             security = self._phone.security(f"{self.leg} {self._local.version}")
             self._local = attrs.evolve(self._local, security=security)
         ours = offer(self._local)
-        count = len(self._outcomes())
-        self._phone.wish(sip.SendOffer(self.leg, encode_sdp(ours)))
-        await self._wait(lambda: len(self._outcomes()) > count or self.ending is not None)
-        self._raise_if_ended("before its offer was answered")
-        outcome = self._outcomes()[count]
+        outcome = await self.re_offer(encode_sdp(ours))
         if isinstance(outcome, sip.OfferAnswered):
             self.line.agree(accept_answer(ours, parse_sdp(outcome.body)))
         else:
             self._local = attrs.evolve(before, version=self._local.version)
         return outcome
+
+    async def re_offer(self, body: bytes) -> sip.OfferAnswered | sip.OfferRefused:
+        """Offer this, whatever it is, and wait for the outcome; the audio stays as it was agreed."""
+        count = len(self._outcomes())
+        self._phone.wish(sip.SendOffer(self.leg, body))
+        await self._wait(lambda: len(self._outcomes()) > count or self.ending is not None)
+        self._raise_if_ended("before its offer was answered")
+        return self._outcomes()[count]
 
     def _outcomes(self) -> list[sip.OfferAnswered | sip.OfferRefused]:
         return [fact for fact in self.facts if isinstance(fact, sip.OfferAnswered | sip.OfferRefused)]
@@ -364,23 +368,27 @@ class Phone:
         dtmf: bool = True,
         sends_silence: bool = True,
         delayed_offer: bool = False,
+        body: bytes | None = None,
     ) -> PhoneCall:
         """Send an INVITE and return at once; `call.answered()` waits. A phone with `sends_silence` sends RTP always.
 
-        With `delayed_offer` the INVITE has no SDP: the other side offers, and our ACK answers.
+        With `delayed_offer` the INVITE has no SDP: the other side offers, and our ACK answers. With a `body`, that is
+        what the INVITE offers: the audio is somebody else's, a browser's say, and so is the answer's meaning.
         """
         callee = parse_uri(uri)
         leg = f"{self.user}-{len(self.calls)}-{self._rng.getrandbits(32):08x}"
         call = await self._open_call(leg, State.DIALLING, sends_silence=sends_silence)
         ours = call.our_offer(codecs, direction, dtmf=dtmf)
-        if not delayed_offer:
+        if not delayed_offer and body is None:
             self._offers[leg] = ours
+        if body is None:
+            body = b"" if delayed_offer else encode_sdp(ours)
         self.wish(
             sip.SendInvite(
                 leg=leg,
                 caller=NameAddr(parse_uri(caller or self.uri)),
                 callee=callee,
-                body=b"" if delayed_offer else encode_sdp(ours),
+                body=body,
                 local_host=self.local_host,
                 credentials=credentials,
                 headers=headers,
