@@ -10,7 +10,7 @@ import os
 import random
 import secrets
 import signal
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 
@@ -31,11 +31,12 @@ from rustpbx.journal import Journal
 from rustpbx.media.codec.registry import is_possible
 from rustpbx.media.events import Codec
 from rustpbx.media.fetch import Fetcher
+from rustpbx.media.ice.url import read_server_url
 from rustpbx.media.plane.plane import Plane, PlaneConfig
 from rustpbx.media.plane.port import Ports, real_ports
 from rustpbx.media.sdp.formats import CodecRules
 from rustpbx.media.vad.detector import ENGINES
-from rustpbx.media.webrtc.shell import WebRtc, WebRtcConfig, stun_server
+from rustpbx.media.webrtc.shell import OurServer, WebRtc, WebRtcConfig
 from rustpbx.outbound import OutboundPolicy, Reach, open_client, open_guarded_client
 from rustpbx.session.options import CallType
 from rustpbx.session.params import DEFAULT_SERVER_SIDE_TRACK, SessionParams
@@ -286,14 +287,25 @@ def _codec_rules(names: tuple[str, ...], *, own_order: bool) -> CodecRules:
 
 
 def _webrtc(config: Config, outside: Outside, plane: Plane) -> WebRtc:
-    servers = [stun_server(url) for server in config.ice_servers for url in server.urls]
     settings = WebRtcConfig(
         host=plane.config.host,
         external_ip=config.external_ip,
         lite=config.ice_lite,
-        stun_servers=tuple(server for server in servers if server is not None),
+        servers=tuple(found for server in config.ice_servers for found in _our_servers(server)),
     )
     return WebRtc(settings, outside.network, plane, outside.clock, outside.token_bytes)
+
+
+def _our_servers(server: IceServer) -> Iterator[OurServer]:
+    """Those of a configured server's URLs that our own side of a call can use, as browsers use theirs."""
+    for text in server.urls:
+        url = read_server_url(text)
+        if url is None or (url.relays and not (server.username and server.credential)):
+            log.warning(
+                "%s is for browsers alone: %s", text, "no username and credential" if url else "not spoken here"
+            )
+        else:
+            yield OurServer(url, server.username or "", server.credential or "")
 
 
 def _own_address(stack: Stack | None, sip: Address | None) -> str:

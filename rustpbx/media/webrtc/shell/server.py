@@ -1,4 +1,4 @@
-"""`WebRtc`: what all legs to browsers share: our addresses, the STUN servers, the certificate."""
+"""`WebRtc`: what all legs to browsers share: our addresses, the STUN and TURN servers, the certificate."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ import trio
 from rustpbx.core import Address
 from rustpbx.journal import Journal
 from rustpbx.media.dtls import Certificate, Certificates
-from rustpbx.media.ice import IceOptions
+from rustpbx.media.ice import IceOptions, TurnServer
+from rustpbx.media.ice.url import ServerUrl
 from rustpbx.media.plane.plane import Plane
 from rustpbx.shell.clock import Clock
 from rustpbx.shell.network import Network
@@ -22,9 +23,16 @@ ROUTES = ("192.0.2.1", "2001:db8::1")
 """Addresses that nobody has (RFC 5737, RFC 3849): the ways to them are the default routes."""
 
 RESOLVING = 2.0
-"""Seconds that the name of a STUN server may take."""
+"""Seconds that the name of a STUN or TURN server may take."""
 
-STUN_PORT = 3478
+
+@attrs.frozen
+class OurServer:
+    """A STUN or TURN server that calls of ours use; a TURN server is nothing without a name and a password."""
+
+    url: ServerUrl
+    username: str = ""
+    password: str = attrs.field(default="", repr=False)
 
 
 @attrs.frozen(kw_only=True)
@@ -32,32 +40,12 @@ class WebRtcConfig:
     """`host` is where media is bound: one address, or the wildcard for those that routes lead from.
 
     `external_ip` is what a 1:1 NAT makes of it. `lite` is ICE without checks of ours, for a server that all can reach.
-    `stun_servers` are hosts and ports.
     """
 
     host: str = "127.0.0.1"
     external_ip: str | None = None
     lite: bool = False
-    stun_servers: tuple[Address, ...] = ()
-
-
-def stun_server(url: str) -> Address | None:
-    """The host and port of a `stun:` URL (RFC 7064), without brackets; None for another scheme, or a port that is none.
-
-    The transport is always UDP.
-    """
-    scheme, _, rest = url.partition(":")
-    if scheme != "stun":
-        return None
-    rest = rest.partition("?")[0]
-    if rest.startswith("["):
-        host, _, tail = rest[1:].partition("]")
-        port = tail.removeprefix(":")
-    else:
-        host, _, port = rest.partition(":")
-    if not port:
-        return host, STUN_PORT
-    return (host, int(port)) if port.isascii() and port.isdecimal() and 0 < int(port) < 65536 else None
+    servers: tuple[OurServer, ...] = ()
 
 
 class WebRtc:
@@ -89,12 +77,19 @@ class WebRtc:
     async def ice_options(self, hosts: tuple[str, ...]) -> IceOptions:
         """How ICE is to be done from these addresses; names of servers are looked up."""
         config = self._config
-        servers: list[Address] = []
-        for host, port in () if config.lite else config.stun_servers:
-            servers.extend((found, port) for found in await self._resolve(host))
+        stun: list[Address] = []
+        turn: list[TurnServer] = []
+        for server in () if config.lite else config.servers:
+            url = server.url
+            for host in await self._resolve(url.host):
+                if url.relays:
+                    turn.append(_turn_server(server, (host, url.port)))
+                else:
+                    stun.append((host, url.port))
         return IceOptions(
             lite=config.lite,
-            stun_servers=tuple(servers),
+            stun_servers=tuple(stun),
+            turn_servers=tuple(turn),
             external_ips=(config.external_ip,) if config.external_ip else (),
             allow_loopback=any(ipaddress.ip_address(host).is_loopback for host in hosts),
         )
@@ -104,5 +99,15 @@ class WebRtc:
             with trio.fail_after(RESOLVING):
                 return (await self.network.resolve(host))[:1]
         except (OSError, trio.TooSlowError) as problem:
-            log.warning("the STUN server %s cannot be found: %s", host, problem or "no answer from DNS")
+            log.warning("the ICE server %s cannot be found: %s", host, problem or "no answer from DNS")
             return []
+
+
+def _turn_server(server: OurServer, address: Address) -> TurnServer:
+    return TurnServer(
+        address=address,
+        username=server.username,
+        password=server.password,
+        transport=server.url.transport,
+        name=server.url.host,
+    )
