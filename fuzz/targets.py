@@ -63,6 +63,7 @@ TARGETS = {
         Target(name="rtcp", check=predicates.rtcp, longest=600),
         Target(name="srtp", check=predicates.srtp, longest=3000),
         Target(name="stun", check=predicates.stun, longest=600),
+        Target(name="turn", check=predicates.turn, longest=600),
         Target(name="ice_candidate", check=predicates.ice_candidate, longest=512),
         Target(name="dtls", check=predicates.dtls, longest=2500),
         Target(name="dtmf", check=predicates.dtmf, longest=200),

@@ -19,7 +19,7 @@ fi
 
 missing=""
 # program:package
-for peer in cc:build-essential sipp:sip-tester baresip:baresip-core kamailio:kamailio linphonec:linphone-cli openssl:openssl gnutls-cli:gnutls-bin chromium:chromium firefox-esr:firefox-esr; do
+for peer in cc:build-essential sipp:sip-tester baresip:baresip-core kamailio:kamailio linphonec:linphone-cli turnserver:coturn openssl:openssl gnutls-cli:gnutls-bin chromium:chromium firefox-esr:firefox-esr; do
     command -v "${peer%%:*}" >/dev/null 2>&1 || missing="$missing ${peer##*:}"
 done
 # What the `ten` detector is linked with; the list of libraries is not in everybody's PATH.

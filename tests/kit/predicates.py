@@ -14,6 +14,7 @@ import random
 import tomllib
 import traceback
 import zlib
+from collections import Counter
 from collections.abc import Callable, Container, Iterator, Mapping
 from functools import partial
 from typing import Any, TypeVar
@@ -27,8 +28,9 @@ from rustpbx.errors import LocalError, MediaError, RemoteError
 from rustpbx.media.decode import container_of, decode
 from rustpbx.media.dtmf import DIGITS, DigitReceiver
 from rustpbx.media.events import Codec, Direction, MediaFormat, SrtpKey, SrtpSuite
-from rustpbx.media.ice import Datagram, Gather, IceAgent, Remote
+from rustpbx.media.ice import Datagram, Gather, IceAgent, Remote, TurnServer
 from rustpbx.media.ice.stun import read_stun
+from rustpbx.media.ice.turn.relay import Relay
 from rustpbx.media.rtcp import (
     Bye,
     ReceiverReport,
@@ -591,6 +593,25 @@ def stun(data: bytes) -> None:
     assert agent.handle(Datagram(data, base, source), 0.0) == []
     assert agent.counters.total() == 1
     assert agent.checks.pairs == []
+
+
+def turn(data: bytes) -> None:
+    """Whatever a TURN server sends, by UDP or in a stream, a relay that has asked nothing of it says nothing."""
+    server = TurnServer(address=("203.0.113.9", 3478), username="alice", password="wonderland")
+    counters: Counter[str] = Counter()
+    relay = Relay(server, ("192.0.2.1", 4000), random.Random(0).randbytes, counters)
+    relay.begin(0.0)
+    assert relay.take(data, 0.0) == []
+    assert counters.total() == 1
+    whole, cut = (Relay(server, None, random.Random(0).randbytes, counters) for _ in range(2))
+    for each in (whole, cut):
+        each.begin(0.0)
+        each.connected(0.0)
+    assert whole.feed(data, 0.0) == []
+    for n in range(len(data)):
+        assert cut.feed(data[n : n + 1], 0.0) == []
+    assert (whole.state, whole.problem) == (cut.state, cut.problem)
+    assert whole.problem.isprintable()
 
 
 def ice_candidate(data: bytes) -> None:

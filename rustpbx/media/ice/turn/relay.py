@@ -187,7 +187,9 @@ class Relay:
         return found
 
     def feed(self, data: bytes, now: float) -> list[Effect | Datagram]:
-        """What has come on the stream."""
+        """What has come on the stream; after what cannot be read there is no next message to be found."""
+        if self.done:
+            return []
         try:
             messages = self._frames.feed(data)
         except RemoteError as error:
