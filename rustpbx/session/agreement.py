@@ -6,10 +6,12 @@ continues the same session (o= line: same id, rising version).
 
 from __future__ import annotations
 
+from typing import Protocol
+
 import attrs
 
 from rustpbx.core import address_text
-from rustpbx.errors import MediaError
+from rustpbx.errors import MediaError, RemoteError
 from rustpbx.media.events import MediaFormat, SrtpKey
 from rustpbx.media.sdp.crypto import NO_SECURITY, PLAIN, Security, SrtpMode, SrtpPolicy
 from rustpbx.media.sdp.encoder import encode_sdp
@@ -18,6 +20,7 @@ from rustpbx.media.sdp.model import SessionDescription
 from rustpbx.media.sdp.negotiate import LocalMedia, NegotiationError, accept_answer, answer, offer
 from rustpbx.media.sdp.parser import parse_sdp
 from rustpbx.media.srtp import SUPPORTED
+from rustpbx.sip.events import AcceptOffer, OfferReceived, RefuseOffer
 
 G711 = CodecRules()
 
@@ -152,3 +155,29 @@ def check_offer(
 ) -> None:
     """Raise what answering `body` from `host` would raise, before anything is set up for it."""
     Agreement(host, 0, 1, 1, attrs.evolve(srtp, entropy=bytes), sip_port=sip_port, codecs=codecs).answer(body)
+
+
+class Answering(Protocol):
+    """The SDP state of any leg, as far as an offer needs it."""
+
+    def offer(self) -> bytes:
+        """Make an offer."""
+        ...
+
+    def answer(self, body: bytes) -> tuple[bytes, MediaFormat]:
+        """Answer one."""
+        ...
+
+
+def answer_offer(agreement: Answering, fact: OfferReceived) -> tuple[AcceptOffer | RefuseOffer, MediaFormat | None]:
+    """What to say to the peer's re-INVITE or UPDATE, and the agreement if there is a new one.
+
+    One without SDP gets an offer of ours, whose answer comes later.
+    """
+    try:
+        body, agreed = agreement.answer(fact.body) if fact.body else (agreement.offer(), None)
+    except RemoteError as problem:
+        return RefuseOffer(fact.leg, problem.reply), None
+    except MediaError:
+        return RefuseOffer(fact.leg, 488), None
+    return AcceptOffer(fact.leg, body), agreed

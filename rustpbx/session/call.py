@@ -22,7 +22,7 @@ from rustpbx.media.sdp.parser import parse_sdp
 from rustpbx.media.sdp.webrtc import PeerOffer, is_peer_offer
 from rustpbx.media.webrtc import PeerLost, PeerReady, PeerSecured
 from rustpbx.session import commands, effects, events
-from rustpbx.session.agreement import G711, Agreement, check_offer
+from rustpbx.session.agreement import G711, Agreement, answer_offer, check_offer
 from rustpbx.session.conversation import Conversation
 from rustpbx.session.dialling import DialError, Dialling, header_lines
 from rustpbx.session.effects import Effect, Input
@@ -30,9 +30,10 @@ from rustpbx.session.ending import ENDINGS, SYSTEM, Ending, of_bye, of_hangup
 from rustpbx.session.options import CallOption, CallType, VadOption
 from rustpbx.session.parting import parting_of
 from rustpbx.session.peering import PEER_CODECS, PeerAgreement, late_candidates, read_offer
-from rustpbx.session.playback import AutoHangUp, Output, ServerTrack
+from rustpbx.session.playback import AutoHangUp, Output, ServerTrack, TransferOver
 from rustpbx.session.processing import unavailable, vad_params
 from rustpbx.session.protection import NO_SRTP, SrtpRules
+from rustpbx.session.referring import Transfers
 from rustpbx.session.refusing import refusal, rejection
 from rustpbx.session.reporting import Reporter
 from rustpbx.session.tables import (
@@ -73,10 +74,10 @@ class CallConfig:
     """What a call takes from the server. Times in seconds; `address` is our own SIP address for calls without one.
 
     `default_voice` says whether a text can be spoken where no option names a provider. `admit` asks the dial policy
-    for a call that the agent places: "" if it may be, else why not; `admit_transfer` for a blind transfer. `srtp` says
-    which calls are protected, `codecs` what they may be spoken in, `peer_codecs` those with browsers.
-    `sip_port` is our own UDP port for SIP.
-    `dtmf_inband` looks for keys in the audio of calls whose option does not say.
+    for a call that the agent places: "" if it may be, else why not; `admit_transfer` for a blind transfer, `admit_leg`
+    for one by a call of ours, named by its leg, which counts until `release_leg`. `srtp` says which calls are
+    protected, `codecs` what they may be spoken in, `peer_codecs` those with browsers. `sip_port` is our own UDP port
+    for SIP. `dtmf_inband` looks for keys in the audio of calls whose option does not say.
     """
 
     session_id: str
@@ -88,6 +89,8 @@ class CallConfig:
     default_voice: bool = True
     admit: Callable[[Uri], str] = lambda _: ""
     admit_transfer: Callable[[Uri], str] = lambda _: ""
+    admit_leg: Callable[[str, Uri], str] = lambda _leg, _callee: ""
+    release_leg: Callable[[str], None] = lambda _leg: None
     dtmf_inband: bool = False
     srtp: SrtpRules = NO_SRTP
     codecs: CodecRules = G711
@@ -106,7 +109,8 @@ class CallCore:
         self._machine = Machine(CALL, self._duration, "", call=self.id, words=cause_words)
         self.report = Reporter(self.id, wall, now)
         track = ServerTrack(config.server_side_track, wall, self.report.hold, call=self.id)
-        self.talk = Conversation(track, self.report, default_voice=config.default_voice, admit=config.admit_transfer)
+        transfers = Transfers(self.report, track, config, sdp_id)
+        self.talk = Conversation(track, self.report, transfers, default_voice=config.default_voice)
         self.talk.keys.signalled = config.call_type is CallType.SIP
         self._incoming: sip.IncomingCall | None = None
         self._dialling: Dialling | None = None
@@ -138,6 +142,7 @@ class CallCore:
             self._play(self.talk.keys.tick(now), now)
             self._play(self.talk.hearing.tick(now), now)
             self._play(self.talk.detector.tick(now), now)
+            self._play(self.talk.transfers.tick(now), now)
         else:
             self._take(what, now)
         if self._machine.state is Call.ENDING and not self.talk.track.busy and not self._flushing:
@@ -148,7 +153,7 @@ class CallCore:
     def deadline(self) -> Deadline:
         """The earliest timer of the call or its playback."""
         talk = self.talk
-        parts = (talk.track, talk.keys, talk.hearing, talk.detector)
+        parts = (talk.track, talk.keys, talk.hearing, talk.detector, talk.transfers)
         return min(self._machine.deadline(), self._agent.deadline(), *(part.deadline() for part in parts))
 
     @property
@@ -184,7 +189,10 @@ class CallCore:
 
     # -- classification ---------------------------------------------------------------------------------------------
 
-    def _take(self, what: Input | AutoHangUp, now: float) -> None:
+    def _take(self, what: Input | AutoHangUp | TransferOver, now: float) -> None:
+        if not isinstance(what, AutoHangUp | TransferOver) and getattr(what, "leg", None) not in (None, self.id):
+            self._play(self.talk.of_leg(what, now), now)
+            return
         if isinstance(what, effects.Killed | effects.AgentGone):
             self._flushing = False  # nobody waits for last words
         trigger = self._classify(what)
@@ -210,7 +218,7 @@ class CallCore:
             found = late_candidates(command.candidates, ipv6=self.talk.option.enable_ipv6)
             self._out.append(effects.TricklePeer(found))
 
-    def _is_misplaced(self, what: Input | AutoHangUp) -> TypeGuard[commands.Command]:
+    def _is_misplaced(self, what: Input | AutoHangUp | TransferOver) -> TypeGuard[commands.Command]:
         """A command that is not possible here and whose agent should know; what the protocol ignores is not."""
         if self._machine.state in _OVER:
             return False
@@ -223,7 +231,7 @@ class CallCore:
             return self._agreement is not None
         return self._machine.state is Call.TALKING
 
-    def _classify(self, what: Input | AutoHangUp) -> CallTrigger | None:
+    def _classify(self, what: Input | AutoHangUp | TransferOver) -> CallTrigger | None:
         classifier = self._CLASSIFIERS.get(type(what))
         return TRIGGERS.get(type(what)) if classifier is None else classifier(self, what)
 
@@ -361,7 +369,7 @@ class CallCore:
 
     def _play(self, outputs: Iterable[Output], now: float) -> None:
         for output in outputs:
-            if isinstance(output, AutoHangUp):
+            if isinstance(output, AutoHangUp | TransferOver):
                 self._take(output, now)
             else:
                 self._out.append(output)
@@ -501,6 +509,7 @@ class CallCore:
             self._out.append(sip.AcceptOffer(self.id, self._delayed_answer))
 
     def _set_remote(self, agreed: MediaFormat) -> None:
+        self.talk.transfers.codec = agreed.codec
         self.talk.keys.events_agreed = agreed.send_dtmf_pt is not None
         if not isinstance(self._agreement, PeerAgreement) or agreed.srtp is not None:
             self._out.append(effects.SetRemote(agreed))
@@ -534,16 +543,10 @@ class CallCore:
             self._out.append(effects.DescribePeer(offer))
 
     def _answer_with(self, agreement: Agreement | PeerAgreement, offer: bytes) -> None:
-        try:
-            body, agreed = agreement.answer(offer) if offer else (agreement.offer(), None)
-        except RemoteError as problem:
-            self._out.append(sip.RefuseOffer(self.id, problem.reply))
-        except MediaError:
-            self._out.append(sip.RefuseOffer(self.id, 488))
-        else:
-            if agreed is not None:
-                self._set_remote(agreed)
-            self._out.append(sip.AcceptOffer(self.id, body))
+        wish, agreed = answer_offer(agreement, sip.OfferReceived(self.id, offer))
+        if agreed is not None:
+            self._set_remote(agreed)
+        self._out.append(wish)
 
     # -- actions: both ----------------------------------------------------------------------------------------------
 

@@ -62,6 +62,7 @@ class CallTrigger(Enum):
     CONFIRMED_UNUSABLE = auto()
     OFFERED = auto()
     TRANSFERRED = auto()
+    TRANSFER_OVER = auto()
     BYE = auto()
     LOST = auto()
     # media
@@ -214,6 +215,8 @@ CALL: Table[Call, CallTrigger, CallAction] = Table(
         **{(s, T.PEER_LOST): Step(C.ENDING, (A.TELL_LOST, A.HANG_UP, A.STOP_PLAYBACK)) for s in _UP},
         **{(s, T.PEER_GONE): _SAY_GOODBYE for s in _UP},
         **{(s, t): _TURN_AWAY for s in (C.RINGING, C.ANSWERING) for t in (T.PEER_LOST, T.PEER_GONE)},
+        # Whom the far end talked to on a second call of ours has hung up, and that was to be the end.
+        **{(s, T.TRANSFER_OVER): _SAY_GOODBYE for s in _UP},
         # CANCEL: it was answered with 487 before our 200 was handed to SIP, which sends no 200 then.
         **{(s, t): _LET_GO for s in _UP for t in (T.CANCELLED, T.BYE, T.LOST)},
         (C.TALKING, T.AUTO_HANG_UP): Step(C.PARTING),

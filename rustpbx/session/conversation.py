@@ -17,13 +17,21 @@ from rustpbx.session.effects import Input
 from rustpbx.session.hearing import Hearing
 from rustpbx.session.keying import KeyFact, Keys
 from rustpbx.session.options import CallOption, SynthesisOption, merge_synthesis, synthesis_problem
-from rustpbx.session.playback import AutoHangUp, Measurement, Output, PlaybackFact, ServerTrack, Speech, Wanted
+from rustpbx.session.playback import (
+    AutoHangUp,
+    Measurement,
+    Output,
+    PlaybackFact,
+    ServerTrack,
+    Speech,
+    TransferOver,
+    Wanted,
+)
 from rustpbx.session.pressing import Presses
 from rustpbx.session.processing import instead
 from rustpbx.session.referring import ReferFact, Transfers
 from rustpbx.session.reporting import Reporter
 from rustpbx.sip import events as sip
-from rustpbx.sip.uri import Uri
 
 MAX_HELD = 200
 MAX_HELD_SIZE = 10 * 1024 * 1024
@@ -38,20 +46,19 @@ Holdable = commands.Tts | commands.Play | commands.Pause | commands.Resume | com
 class Conversation:
     """Playback commands down, what was heard up. `option` is what the agent asked of the call.
 
-    `default_voice` says whether a text can be spoken where no option names a provider; `admit` asks the dial policy for
-    a transfer.
+    `default_voice` says whether a text can be spoken where no option names a provider.
     """
 
     def __init__(
         self,
         track: ServerTrack,
         report: Reporter,
+        transfers: Transfers,
         *,
         default_voice: bool = True,
-        admit: Callable[[Uri], str] = lambda _: "",
     ) -> None:
         self.track = track
-        self.transfers = Transfers(report, track, admit)
+        self.transfers = transfers
         self.keys = Keys(report)
         self.detector = Detector(report)
         self.option = CallOption()
@@ -62,12 +69,22 @@ class Conversation:
         self.hearing = Hearing(report)
         self._muted: set[str] = set()
         self._presses = Presses()
+        self._targets_presses = Presses()
 
-    def handle(self, what: Input | AutoHangUp, now: float, *, ready: bool) -> list[Output]:
+    def handle(self, what: Input | AutoHangUp | TransferOver, now: float, *, ready: bool) -> list[Output]:
         """Take one input; anything that is not its own is ignored. `ready` says whether playback may begin."""
         self._ready = ready
         handler = self._HANDLERS.get(type(what))
         return [] if handler is None else handler(self, what, now)
+
+    def of_leg(self, what: Input, now: float) -> list[Output]:
+        """Take a fact of a refer leg. The keys of who is talked to there are for the remote party alone."""
+        if isinstance(what, media.DigitPressed | sip.DigitReceived):
+            inband = isinstance(what, media.DigitPressed) and what.inband
+            if inband or not self.transfers.bridged or not self._targets_presses.new(what, now):
+                return []
+            return [*self.keys.press(commands.Dtmf(digits=what.digit), now)]
+        return self.transfers.of_leg(what, now)
 
     def release(self, now: float) -> list[Output]:
         """Media is there: play what was held, in the order it came."""
@@ -87,7 +104,7 @@ class Conversation:
         self._held.clear()
         self.keys.close(now)
         self.detector.close(now)
-        return [*self.hearing.close(now), *self.track.close(now)]
+        return [*self.hearing.close(now), *self.transfers.close(now), *self.track.close(now)]
 
     # -- playback ---------------------------------------------------------------------------------------------------
 
@@ -117,7 +134,9 @@ class Conversation:
                 return self.track.resume(now)
             case commands.Dtmf():
                 return [*self.keys.press(command, now)]
-            # A refer leg or a media pass, once there is one, keeps the track: then both of these are an `error` here.
+            case commands.Tts() | commands.Play() if self.transfers.under_way:
+                problem = f"{command.name} is not possible during a transfer: the server-side track is taken"
+                return [*self._report.error(command.name, problem, None, now)]
             case commands.Tts():
                 return self._speak(command, now)
             case commands.Play():
@@ -182,7 +201,9 @@ class Conversation:
         """Named tracks stay muted until `unmute`; without a name only the tracks that exist now are meant."""
         known = {self._report.session_id, self.track.track_id}
         if command.track_id is None:
-            known &= {self._report.session_id} | ({self.track.track_id} if self.track.busy else set())
+            known &= {self._report.session_id} | (
+                {self.track.track_id} if self.track.busy or self.transfers.under_way else set()
+            )
         else:
             known &= {command.track_id}
         return self._set_muted(self._muted | known)
@@ -245,7 +266,10 @@ class Conversation:
         if self._report.session_id in self._muted or not self._presses.new(fact, now):
             return []
         self.track.heard(now)
-        return [effects.Tell(self._report.dtmf(fact.digit, now))]
+        # Tones in the audio reach a transfer's target with it.
+        inband = isinstance(fact, media.DigitPressed) and fact.inband
+        passed = [] if inband else self.transfers.press(fact.digit)
+        return [effects.Tell(self._report.dtmf(fact.digit, now)), *passed]
 
     def _on_heard(self, fact: effects.Heard, now: float) -> list[Output]:
         self.track.heard(now)

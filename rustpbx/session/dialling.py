@@ -38,24 +38,24 @@ class Dialling:
     delayed_offer: bool = False
 
     @classmethod
-    def of(cls, option: CallOption, own_address: str) -> Dialling:
-        """Read caller, callee and the `sip` option. Raises `DialError`.
+    def of(cls, option: CallOption, own_address: str, where: str = "option.") -> Dialling:
+        """Read caller, callee and the `sip` option. Raises `DialError`, naming keys as they are called behind `where`.
 
         A missing caller is the credentials' own address, else `own_address`; a bare `user@host` gets its scheme.
         """
         sip = option.sip or SipOption()
         if not option.callee:
-            raise DialError("option.callee is missing")
+            raise DialError(f"{where}callee is missing")
         if len(option.callee) > MAX_TEXT or len(option.caller or "") > MAX_TEXT:
-            raise DialError(f"option.callee or option.caller is longer than {MAX_TEXT} characters")
-        callee = _named("option.callee", option.callee).uri
+            raise DialError(f"{where}callee or {where}caller is longer than {MAX_TEXT} characters")
+        callee = _named(f"{where}callee", option.callee).uri
         if callee.scheme not in {"sip", "sips"}:
-            raise DialError(f"option.callee: {callee.scheme} addresses cannot be called in this version")
+            raise DialError(f"{where}callee: {callee.scheme} addresses cannot be called in this version")
         if not callee.host:
-            raise DialError(f"option.callee: {option.callee!r} has no host")
+            raise DialError(f"{where}callee: {option.callee!r} has no host")
         fallback = f"sip:{sip.username}@{sip.realm}" if sip.username and sip.realm else own_address
         return cls(
-            caller=_shown(_named("option.caller", option.caller or fallback), sip.display_name),
+            caller=_shown(_named(f"{where}caller", option.caller or fallback), sip.display_name),
             callee=callee,
             credentials=Credentials(sip.username, sip.password or "", sip.realm or "") if sip.username else None,
             contact=_contact(sip.contact),

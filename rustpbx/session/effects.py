@@ -1,7 +1,8 @@
 """What a call is told besides commands, and what it wants done: read this with `tables.py` to know the session.
 
 Facts of SIP and media keep their own classes (`rustpbx.sip.events`, `rustpbx.media.events`). The facts here come from
-the session's shell. A `generation` numbers the playbacks of one call; what belongs to an older one is dropped.
+the session's shell. A `generation` numbers the playbacks of one call; what belongs to an older one is dropped. A `leg`
+is the name of a refer leg; None is the call's own.
 """
 
 from __future__ import annotations
@@ -76,6 +77,7 @@ class LegReady:
     host: str
     port: int
     ssrc: int
+    leg: str | None = None
 
 
 @attrs.frozen
@@ -84,6 +86,7 @@ class LegUnusable:
 
     problem: str
     status: int = 503
+    leg: str | None = None
 
 
 @attrs.frozen
@@ -98,6 +101,7 @@ class SetupFailed:
     """The callee's address leads nowhere."""
 
     problem: str
+    leg: str | None = None
 
 
 @attrs.frozen
@@ -219,11 +223,14 @@ class Heard:
     """A transcript of the remote party."""
 
     transcript: Transcript
+    leg: str | None = None
 
 
 @attrs.frozen
 class ListeningEnded:
     """Nothing is transcribed any more: all words are told."""
+
+    leg: str | None = None
 
 
 @attrs.frozen
@@ -233,6 +240,7 @@ class ListeningFailed:
     sender: str
     problem: str
     code: int | None = None
+    leg: str | None = None
 
 
 @attrs.frozen
@@ -240,6 +248,7 @@ class KeyFailed:
     """The plane cannot press this key."""
 
     problem: str
+    leg: str | None = None
 
 
 ShellFact = (
@@ -296,6 +305,7 @@ class PrepareDial:
 
     caller: Uri
     callee: Uri
+    leg: str | None = None
 
 
 @attrs.frozen
@@ -344,11 +354,22 @@ class SetRemote:
     """Audio flows as agreed from now on."""
 
     media: MediaFormat
+    leg: str | None = None
+
+
+@attrs.frozen
+class JoinLeg:
+    """Let the remote party hear the refer leg from now on, and with `both` the refer leg hear it, too."""
+
+    leg: str
+    both: bool
 
 
 @attrs.frozen
 class CloseLeg:
     """Give the leg back: nothing is sent or heard any more."""
+
+    leg: str | None = None
 
 
 @attrs.frozen
@@ -361,6 +382,8 @@ class WatchSpeech:
 @attrs.frozen
 class Denoise:
     """Take the noise out of what the remote party says."""
+
+    leg: str | None = None
 
 
 @attrs.frozen
@@ -389,6 +412,7 @@ class PressKey:
     duration: int
     gap: int
     inband: bool = False
+    leg: str | None = None
 
 
 @attrs.frozen
@@ -401,6 +425,7 @@ class Listen:
     """Transcribe the remote party from now on."""
 
     option: TranscriptionOption
+    leg: str | None = None
 
 
 @attrs.frozen
@@ -511,6 +536,7 @@ Effect = (
     | DescribePeer
     | TricklePeer
     | SetRemote
+    | JoinLeg
     | CloseLeg
     | WatchSpeech
     | Denoise

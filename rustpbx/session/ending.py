@@ -67,6 +67,7 @@ ENDINGS: dict[T, Ending] = {
     T.KILLED: SYSTEM,
     T.AUTO_HANG_UP: SYSTEM,
     T.TRANSFERRED: Ending("refer", "system"),
+    T.TRANSFER_OVER: Ending("refer", "system"),
     T.PARTED: SYSTEM,
 }
 """What each ending trigger means; `BYE` and `HANG_UP` depend on more (`of_bye`, `of_hangup`)."""

@@ -40,7 +40,12 @@ class AutoHangUp:
     """To the call: a playback that was to end it is over."""
 
 
-Output = Effect | AutoHangUp
+@attrs.frozen
+class TransferOver:
+    """To the call: the refer leg has ended, and the call was to end with it."""
+
+
+Output = Effect | AutoHangUp | TransferOver
 PlaybackFact = (
     effects.TrackStopped
     | effects.TrackFinishing
@@ -226,6 +231,14 @@ class ServerTrack:
         """The call is answered: a looping file has had its time."""
         if self._run is not None and isinstance(self._run.content, FileTrack) and self._run.content.loop:
             self._step(self._run, PlaybackTrigger.RETIRE, now)
+        return self._taken()
+
+    def clear(self, now: float) -> list[Output]:
+        """Cut what plays, for something that is no playback; it counts as replaced by it."""
+        if self._run is not None:
+            self._run.replaced, self._next = True, None
+            self._step(self._run, PlaybackTrigger.STOP, now)
+        self._wait.step(InputWaitTrigger.HEARD, now)
         return self._taken()
 
     def close(self, now: float) -> list[Output]:

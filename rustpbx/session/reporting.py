@@ -22,10 +22,14 @@ MAX_HELD_ERRORS = 20
 
 
 class Reporter:
-    """Makes the events of one call. Times it keeps are epoch milliseconds; methods take monotonic `now`."""
+    """Makes the events of one call, or with `refer` those of a refer leg, whose id is then the server-side track's.
 
-    def __init__(self, session_id: str, wall: Callable[[float], int], now: float) -> None:
+    Times it keeps are epoch milliseconds; methods take monotonic `now`.
+    """
+
+    def __init__(self, session_id: str, wall: Callable[[float], int], now: float, *, refer: bool = False) -> None:
         self._id = session_id
+        self._refer = refer
         self._wall = wall
         self.started_at = wall(now)
         self.rang_at: int | None = None
@@ -36,7 +40,8 @@ class Reporter:
         """Why the set-up failed, once it did."""
         self.status = 488
         """The SIP status that says so."""
-        self._ssrc = 0
+        self.ssrc = 0
+        """Of what we send on the leg."""
         self._parting = NOTHING_SAID
         self._from: events.Attendee | None = None
         self._to: events.Attendee | None = None
@@ -79,14 +84,18 @@ class Reporter:
         """`ringing` of an outgoing call."""
         if self.rang_at is None:
             self.rang_at = self._wall(now)
-        return events.Ringing(track_id=self._id, timestamp=self._wall(now), early_media=early_media)
+        return events.Ringing(track_id=self._id, timestamp=self._wall(now), early_media=early_media, refer=self._refer)
 
     def answer(self, sdp: str, now: float, passed: Lines = ()) -> list[events.Answered | events.ErrorEvent]:
         """`answer`, then the errors that had to wait for it."""
         self.answered_at = self._wall(now)
         held, self._held = self._held, []
         answer = events.Answered(
-            track_id=self._id, timestamp=self.answered_at, sdp=mask_media_keys(sdp), headers=by_name(passed)
+            track_id=self._id,
+            timestamp=self.answered_at,
+            sdp=mask_media_keys(sdp),
+            refer=self._refer,
+            headers=by_name(passed),
         )
         return [answer, *held]
 
@@ -102,6 +111,7 @@ class Reporter:
             timestamp=self._wall(now),
             reason=reason,
             code=code,
+            refer=self._refer,
             sip_code=said.code,
             sip_reason=said.reason,
             q850=said.q850,
@@ -122,6 +132,7 @@ class Reporter:
             from_=self._from,
             to=self._to,
             extra=self.extra,
+            refer=self._refer,
             sip_code=self._parting.code,
             sip_reason=self._parting.reason,
             q850=self._parting.q850,
@@ -130,13 +141,13 @@ class Reporter:
 
     def track_start(self, ssrc: int, now: float) -> events.TrackStart:
         """The session track exists."""
-        self._ssrc, self.track_started_at = ssrc, self._wall(now)
+        self.ssrc, self.track_started_at = ssrc, self._wall(now)
         return events.TrackStart(track_id=self._id, timestamp=self.track_started_at)
 
     def track_end(self, now: float) -> events.TrackEnd:
         """The session track is gone."""
         duration = max(0, self._wall(now) - (self.track_started_at or self._wall(now)))
-        return events.TrackEnd(track_id=self._id, timestamp=self._wall(now), duration=duration, ssrc=self._ssrc)
+        return events.TrackEnd(track_id=self._id, timestamp=self._wall(now), duration=duration, ssrc=self.ssrc)
 
     # -- transfers --------------------------------------------------------------------------------------------------
 
@@ -233,11 +244,13 @@ class Reporter:
         """`dtmf`."""
         return events.Dtmf(track_id=self._id, timestamp=self._wall(now), digit=digit)
 
-    def transcript(self, heard: Transcript, now: float) -> events.AsrDelta | events.AsrFinal:
-        """`asrDelta` or `asrFinal`."""
+    def transcript(
+        self, heard: Transcript, now: float, track_id: str | None = None
+    ) -> events.AsrDelta | events.AsrFinal:
+        """`asrDelta` or `asrFinal`, of the session track or another."""
         kind = events.AsrFinal if heard.final else events.AsrDelta
         return kind(
-            track_id=self._id,
+            track_id=track_id or self._id,
             timestamp=self._wall(now),
             index=heard.index,
             start_time=self._wall(heard.started_at),

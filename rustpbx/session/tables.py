@@ -1,4 +1,4 @@
-"""The session's machines as data, in one place; five modules write them."""
+"""The session's machines as data, in one place; the modules beside this one write them."""
 
 from rustpbx.session.call_tables import (
     ATTACHMENT,
@@ -27,6 +27,7 @@ from rustpbx.session.playback_tables import (
     PlaybackAction,
     PlaybackTrigger,
 )
+from rustpbx.session.transfer_tables import TRANSFER, Transfer, TransferAction, TransferTrigger
 
 __all__ = [
     "ATTACHMENT",
@@ -36,6 +37,7 @@ __all__ = [
     "INPUT_WAIT",
     "KEYING",
     "PLAYBACK",
+    "TRANSFER",
     "UTTERANCE",
     "Attachment",
     "AttachmentAction",
@@ -58,6 +60,9 @@ __all__ = [
     "Playback",
     "PlaybackAction",
     "PlaybackTrigger",
+    "Transfer",
+    "TransferAction",
+    "TransferTrigger",
     "Utterance",
     "UtteranceAction",
     "UtteranceTrigger",

@@ -7,11 +7,11 @@ from rustpbx.media import events as media
 from rustpbx.media.webrtc import PeerGone, PeerLost, PeerReady, PeerSecured
 from rustpbx.session import commands, effects
 from rustpbx.session.effects import Input
-from rustpbx.session.playback import AutoHangUp
+from rustpbx.session.playback import AutoHangUp, TransferOver
 from rustpbx.session.tables import AttachmentTrigger, CallTrigger
 from rustpbx.sip import events as sip
 
-Cause = Input | AutoHangUp | Tick
+Cause = Input | AutoHangUp | TransferOver | Tick
 
 TRIGGERS: dict[type, CallTrigger] = {
     commands.Reject: CallTrigger.REJECT,
@@ -36,6 +36,7 @@ TRIGGERS: dict[type, CallTrigger] = {
     effects.Broken: CallTrigger.BROKEN,
     effects.Killed: CallTrigger.KILLED,
     AutoHangUp: CallTrigger.AUTO_HANG_UP,
+    TransferOver: CallTrigger.TRANSFER_OVER,
 }
 
 AgentFact = effects.AgentReserved | effects.AgentAttached | effects.AgentGone

@@ -16,6 +16,7 @@ from rustpbx.session import effects, events
 from rustpbx.session.call import CallConfig, CallCore
 from rustpbx.session.effects import Effect, FileTrack, Input, SpeakTrack
 from rustpbx.sip import events as sip
+from tests.kit.hostile_leg import ReferLeg
 from tests.kit.rounds import while_it_lasts
 from tests.kit.session import wall
 
@@ -41,10 +42,10 @@ class Story:
         return [event.name for event in self.events]
 
     def told(self, kind: type[events.Event]) -> bool:
-        """Whether there was such an event."""
-        return any(isinstance(event, kind) for event in self.events)
+        """Whether there was such an event of the call's own."""
+        return any(isinstance(event, kind) and not getattr(event, "refer", False) for event in self.events)
 
-    def tell(self, event: events.Event) -> None:  # noqa: C901 - one case an event
+    def tell(self, event: events.Event) -> None:  # noqa: C901, PLR0912 - one case an event
         """One more event: legal here, and not earlier than the one before."""
         assert not self.told(events.HungUp), f"{event.name} after hangup"
         if not isinstance(event, events.ErrorEvent):  # one that waited for the answer keeps its own time
@@ -64,6 +65,10 @@ class Story:
             case events.TrackEnd(track_id=track, play_id=play):
                 self._open.remove((track, play))
                 assert track != SESSION or not self._open, "the session track ends before a playback"
+            case events.Ringing(refer=True) | events.Answered(refer=True) | events.Rejected(refer=True):
+                assert self.told(events.Answered), "a transfer before the answer"
+            case events.HungUp(refer=True):
+                assert self.told(events.Answered), "a transfer before the answer"
             case events.Answered():
                 early = (events.Answered, events.Rejected, events.ErrorEvent)
                 assert not any(map(self.told, early)), self.names
@@ -86,7 +91,7 @@ class Story:
 
     def check_failure(self) -> None:
         """An `error` before the answer, or a `reject`, is the outcome: only ends come after it."""
-        kinds = [type(event) for event in self.events]
+        kinds = [type(event) for event in self.events if not getattr(event, "refer", False)]
         if events.Answered in kinds:
             kinds = kinds[: kinds.index(events.Answered)]
             assert events.ErrorEvent not in kinds, self.names
@@ -167,6 +172,7 @@ class World:
         self.watching = False
         self.listening = False
         self.speaking = False
+        self.refer_legs: list[ReferLeg] = []
 
     # -- inputs -------------------------------------------------------------------------------------------------------
 
@@ -203,6 +209,9 @@ class World:
     # -- effects ------------------------------------------------------------------------------------------------------
 
     def _perform(self, effect: Effect) -> Input | None:  # noqa: C901, PLR0912 - one case an effect
+        name = getattr(effect, "leg", None)
+        if name not in (None, SESSION):
+            return self._refer_leg(effect, str(name)).perform(effect)
         match effect:
             case effects.Tell(event=event):
                 self.story.tell(event)
@@ -270,6 +279,13 @@ class World:
                 self._wish(effect)
         return None
 
+    def _refer_leg(self, effect: Effect, name: str) -> ReferLeg:
+        if isinstance(effect, effects.PrepareDial):
+            assert all(leg.closed or not leg.ready for leg in self.refer_legs), "two transfers at once"
+            self.refer_legs.append(ReferLeg(name))
+        (leg,) = [leg for leg in self.refer_legs if leg.name == name]
+        return leg
+
     @property
     def has_leg(self) -> bool:
         """Whether media flows, or could."""
@@ -335,6 +351,8 @@ class World:
             case sip.HangUp():
                 assert phone.answered or not phone.incoming
                 phone.let_go += 1
+            case effects.PressKey() | effects.ReleaseKeys() | sip.SendDigit():
+                assert self.has_leg
             case sip.AcceptOffer() | sip.RefuseOffer():
                 assert phone.offers == 1
                 phone.offers = 0
@@ -348,8 +366,10 @@ class World:
         """The call is over: all ends told, the leg given back, goodbye said if it was owed. `told`: by the phone."""
         assert self.core.done
         assert self.core.deadline().at == math.inf
-        assert self.story.names.count("hangup") == 1
+        assert [event.refer for event in self.story.events if isinstance(event, events.HungUp)].count(False) == 1
         assert self.story.names[-1] == "hangup"
+        for leg in self.refer_legs:
+            leg.check_end()
         assert not any(track.alive for track in self.tracks)
         assert self.closed == (self.story.told(events.TrackStart))
         owed = self.phone.incoming or self.phone.invited

@@ -82,8 +82,13 @@ def test_a_far_end_that_hangs_up_once_it_is_referred() -> None:
 @pytest.mark.parametrize(
     ("command", "problem"),
     [
-        (refer(mode="bridged"), "refer is not available in this version, but for options.mode blind"),
-        (commands.Refer(caller="a", callee="b"), "refer is not available in this version, but for options.mode blind"),
+        (commands.Refer(caller="a", callee=""), "callee is missing"),
+        (refer(mode="bridged", callee="sip:never closed>"), "callee: "),
+        (refer(mode="bridged", caller="sip:@"), "caller: "),
+        (
+            refer(mode="bridged", sip=SipOption(headers={"Via": "x"})),
+            "option.sip.headers: Via is written by the server",
+        ),
         (refer(mode="loud"), "options.mode: 'loud' is none of bridged, blind"),
         (refer(callee="sip:never closed>"), "callee: "),
         (refer(callee="x" * 1001), "callee: longer than 1000 characters"),

@@ -11,7 +11,14 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from rustpbx.media import events as media
 from rustpbx.session import commands, effects
 from rustpbx.session.effects import FileTrack, Input
-from rustpbx.session.options import CallOption, RecorderOption, SynthesisOption, TranscriptionOption, VadOption
+from rustpbx.session.options import (
+    CallOption,
+    RecorderOption,
+    ReferOption,
+    SynthesisOption,
+    TranscriptionOption,
+    VadOption,
+)
 from rustpbx.session.tables import Call
 from rustpbx.sip import events as sip
 from rustpbx.sip.message import NameAddr
@@ -20,6 +27,8 @@ from rustpbx.speech.base import Transcript
 from tests.kit.hostile_session import SESSION, TRACK, Played, World
 from tests.kit.session import NO_AUDIO, OFFER
 
+UP = ("up", "dialling", "bridged")
+"""Stages of a call that has been answered: without a transfer, and with one."""
 BODIES = [OFFER, OFFER, OFFER, b"", NO_AUDIO, b"v=0 nonsense"]
 OPTIONS = [
     CallOption(callee="sip:bob@192.0.2.9"),
@@ -70,13 +79,26 @@ hang_up = st.builds(
 )
 reject = st.builds(commands.Reject, reason=st.sampled_from(["no", "a\r\nb"]), code=st.sampled_from([486, 603]))
 interrupt = st.builds(commands.Interrupt, graceful=st.booleans())
+refer = st.builds(
+    commands.Refer,
+    caller=st.just("sip:a@b"),
+    callee=st.sampled_from(["sip:c@d", "sip:c@d", "not an address"]),
+    options=st.builds(
+        ReferOption,
+        moh=st.sampled_from([None, "http://a/moh.wav"]),
+        timeout=st.sampled_from([None, 5]),
+        auto_hangup=st.booleans(),
+        asr=st.sampled_from([None, TranscriptionOption()]),
+        denoise=st.booleans(),
+    ),
+)
 others = st.one_of(
     st.builds(commands.Accept, option=st.sampled_from(OPTIONS)),
     st.builds(commands.Invite, option=st.sampled_from(OPTIONS)),
     ring,
     st.builds(commands.Mute, track_id=track_ids),
     st.builds(commands.Unmute, track_id=track_ids),
-    st.just(commands.Refer(caller="sip:a@b", callee="sip:c@d")),
+    refer,
     st.just(commands.History(speaker="user", text="hi")),
     st.just(commands.Candidate()),
 )
@@ -90,12 +112,15 @@ class Session(RuleBasedStateMachine):
 
     @initialize(
         incoming=st.booleans(),
-        stage=st.sampled_from(["new", "claimed", "up", "up"]),
+        stage=st.sampled_from(["new", "claimed", "up", "up", *UP[1:]]),
+        music=st.sampled_from([None, "http://a/moh.wav"]),
         body=st.sampled_from(BODIES),
         option=st.sampled_from(OPTIONS[:3]),
         voice=st.booleans(),
     )
-    def start(self, incoming: bool, stage: str, body: bytes, option: CallOption, voice: bool) -> None:
+    def start(
+        self, incoming: bool, stage: str, body: bytes, option: CallOption, voice: bool, music: str | None
+    ) -> None:
         """A phone rings, or an agent connects; often the call is well on its way before anything goes wrong."""
         self.world = World(incoming=incoming, default_voice=voice)
         if incoming:
@@ -104,14 +129,25 @@ class Session(RuleBasedStateMachine):
             self.world.post(effects.AgentReserved())
             self.world.post(effects.AgentAttached())
             self.world.attached = True
-        if incoming and stage == "up":
+        if incoming and stage in UP:
             self.accept(option)
         elif not incoming and stage != "new":
             self.invite(option)
             self.prepared(late=False, how="open")
-        if not incoming and stage == "up":
+        if not incoming and stage in UP:
             self.world.phone.answered = self.world.phone.confirmed = True
             self.world.post(sip.CallAnswered(SESSION, OFFER))
+        if stage in UP[1:]:
+            self.begin_transfer(music, answered=stage == "bridged")
+
+    def begin_transfer(self, music: str | None, *, answered: bool) -> None:
+        """The agent transfers its caller, and the target rings, or has answered."""
+        options = ReferOption(moh=music, asr=TranscriptionOption(), auto_hangup=False)
+        self.world.post(commands.Refer(caller="sip:a@b", callee="sip:c@d", options=options))
+        (leg,) = self.world.refer_legs
+        self.world.post(leg.open())
+        if answered:
+            self.world.post(leg.tell(sip.CallAnswered(leg.name, OFFER)))
 
     def be_called(self, body: bytes) -> None:
         """A phone calls."""
@@ -158,10 +194,13 @@ class Session(RuleBasedStateMachine):
     def speak(self, command: Input, late: bool) -> None:
         """The agent speaks; what may be spoken at once begins at once."""
         before = list(self.world.tracks)
+        taken = self.world.core.talk.transfers.under_way
         at_once = not late and not self.world.inbox and self.world.core.state is Call.TALKING
         known = len(before[-1].entries) if before else 0
         self.world.post(command, late=late)
-        if at_once and self.world.core.state is Call.TALKING:
+        if taken and at_once and isinstance(command, commands.Tts | commands.Play):
+            assert self.world.tracks == before
+        elif at_once and self.world.core.state is Call.TALKING:
             self.check_spoken(command, before, known)
 
     @precondition(lambda self: self.alive and self.world.attached)
@@ -233,6 +272,36 @@ class Session(RuleBasedStateMachine):
             endings.append(sip.CallRefused(SESSION, 486, "Busy Here"))
         phone.over = True
         self.world.post(data.draw(st.sampled_from(endings)), late=late)
+
+    # -- the target of a transfer -------------------------------------------------------------------------------------
+
+    @precondition(lambda self: self.alive and self.world.attached and self.world.core.state is Call.TALKING)
+    @rule(command=refer, late=lags)
+    def transfer(self, command: Input, late: bool) -> None:
+        """The agent transfers its caller."""
+        self.world.post(command, late=late)
+
+    @precondition(lambda self: self.alive and any(leg.preparing for leg in self.world.refer_legs))
+    @rule(late=lags, well=st.sampled_from([True, True, True, False]))
+    def find_target(self, late: bool, well: bool) -> None:
+        """The way to the target is found, in time or not, or it is not."""
+        leg = next(leg for leg in self.world.refer_legs if leg.preparing)
+        self.world.post(leg.open() if well else leg.lose(), late=late)
+
+    @precondition(lambda self: self.alive and any(leg.is_up for leg in self.world.refer_legs))
+    @rule(data=st.data(), late=lags, body=st.sampled_from(BODIES))
+    def target(self, data: st.DataObject, late: bool, body: bytes) -> None:
+        """It rings, answers, presses keys, wants another codec."""
+        leg = next(leg for leg in self.world.refer_legs if leg.is_up)
+        self.world.post(leg.tell(data.draw(st.sampled_from(leg.facts(body)))), late=late)
+
+    @precondition(lambda self: self.alive and any(leg.is_up for leg in self.world.refer_legs))
+    @rule(data=st.data(), late=lags, luck=st.sampled_from([True, False, False]))
+    def target_ends(self, data: st.DataObject, late: bool, luck: bool) -> None:
+        """It refuses, hangs up, is lost, or its leg breaks."""
+        leg = next(leg for leg in self.world.refer_legs if leg.is_up)
+        if luck:
+            self.world.post(leg.tell(data.draw(st.sampled_from(leg.endings()))), late=late)
 
     # -- the plane, speech, the server --------------------------------------------------------------------------------
 

@@ -96,6 +96,9 @@ class Bank:
         self.sent = np.zeros(slots, np.int64)
         self.octets = np.zeros(slots, np.int64)
 
+        # -- bridges
+        self.bridged = np.full(slots, -1, np.int64)  # whose heard audio is sent while no source plays; -1: nobody's
+
         # -- what is sent, for those who listen to it
         self.overheard = np.zeros(slots, np.bool_)
         self.said = np.zeros((slots, KEPT, FRAME), np.int16)
@@ -122,7 +125,7 @@ class Bank:
         for array in self._arrays:
             array[slot] = 0
         self.step[slot] = FRAME
-        self.receive_pt[slot] = -1
+        self.receive_pt[slot] = self.bridged[slot] = -1
         self.frames[slot] = 1
         return slot
 
@@ -134,7 +137,7 @@ class Bank:
 
     def silence(self, slot: int) -> None:
         """Take a slot out of every step of the tick."""
-        self.receive_pt[slot] = -1
+        self.receive_pt[slot] = self.bridged[slot] = -1
         self.sending[slot] = self.heard[slot] = self.wanted[slot] = self.flowing[slot] = False
         self.overheard[slot] = False
         self.spooled[slot] = self.closing[slot] = self.beginning[slot] = False

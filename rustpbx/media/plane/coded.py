@@ -141,6 +141,10 @@ class Coded:
         """The same for a frame (160,) at 8 kHz."""
         return self._say(fit(pcm[np.newaxis], WIDE)[0])
 
+    def encode_wide(self, pcm: Pcm) -> bytes:
+        """The same for a frame (320,) that is in no ring."""
+        return self._say(pcm)
+
     def encode_silence(self) -> bytes:
         """What is sent while nothing is played."""
         return self._say(SILENCE)

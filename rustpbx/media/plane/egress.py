@@ -12,6 +12,7 @@ from rustpbx.errors import MediaError
 from rustpbx.media.events import KeyReleased
 from rustpbx.media.plane import stages
 from rustpbx.media.plane.bank import KEPT, MOST_FRAMES, PLAYOUT, Bank
+from rustpbx.media.plane.bridging import Bridging
 from rustpbx.media.plane.keypad import EventPacket, Released, Sound
 from rustpbx.media.plane.leg import Leg
 from rustpbx.media.plane.outlet import Outlet
@@ -47,8 +48,10 @@ class Egress:
         outlet: Outlet,
         counters: Counter[str],
         guard: Callable[[Callable[[Slots], None], Slots], None],
+        bridging: Bridging,
     ) -> None:
         self._bank = bank
+        self._bridging = bridging
         self._outlet = outlet
         self._counters = counters
         self._guard = guard
@@ -173,6 +176,8 @@ class Egress:
         encoded = stages.silence(bank.law_out[slots])
         players = slots[playing]
         encoded[playing] = bank.playout[players, bank.playout_head[players]]
+        if self._bridging.wanted:
+            self._bridging.encode(slots, ~playing, encoded)
         for slot, codes in self._instead.items():
             encoded[slots == slot] = codes
         return encoded
@@ -263,6 +268,8 @@ class Egress:
             payload = self._instead[slot].tobytes()
         elif playing:
             payload = coded.encode(head)
+        elif (bridged := self._bridging.wide(slot)) is not None:
+            payload = coded.encode_wide(bridged)
         else:
             payload = b"" if stream is not None else coded.encode_silence()
         if stream is None and len(payload) > MOST_PAYLOAD:

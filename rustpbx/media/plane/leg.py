@@ -81,6 +81,7 @@ class Leg:
     source: Source | None = None
     taps: list[Tap] = attrs.field(factory=list)
     watch: Watch | None = None
+    overhearers: int = 0  # legs that send what is heard here
     seeks_tones: bool = False  # digits are looked for in its audio
     seeks_beeps: bool = False  # and the beep of an answering machine
     life: int = -1  # packets of both kinds when the vigil last looked, and since when they are as many
@@ -232,7 +233,8 @@ class Leg:
                 self.coded.said[:] = 0
         bank.overheard[slot] = overheard
         taps = any(not tap.played for tap in self.taps)
-        wanted = (taps or self.watch is not None or self.seeks_tones or self.seeks_beeps) and not self.failed
+        asked = taps or self.watch is not None or self.seeks_tones or self.seeks_beeps or self.overhearers > 0
+        wanted = asked and not self.failed
         if wanted and not bank.wanted[slot]:
             bank.kept[slot] = 0
             if self.coded is not None:

@@ -22,6 +22,7 @@ from rustpbx.media.codec.registry import make_stream_coder
 from rustpbx.media.events import Fact, LegFailed, LegOpened, LegStats, MediaFormat, VadParams
 from rustpbx.media.plane.bank import Bank
 from rustpbx.media.plane.binding import Bindings
+from rustpbx.media.plane.bridging import Bridging
 from rustpbx.media.plane.clock import Lateness, MediaClock
 from rustpbx.media.plane.egress import Egress
 from rustpbx.media.plane.hearing import Hearing
@@ -75,7 +76,8 @@ class Plane:
         self._outlet = Outlet(ports)
         self._legs: dict[str, Leg] = {}
         self._by_slot: dict[int, Leg] = {}
-        self._egress = Egress(self._bank, self._outlet, self.counters, self._guard)
+        self._bridging = Bridging(self._bank)
+        self._egress = Egress(self._bank, self._outlet, self.counters, self._guard, self._bridging)
         self._hearing = Hearing(self._bank, self.counters, self._guard, self._eject, offload or InlineOffload())
         self._ingress = Ingress(self._bank, ports, self.counters, eject=self._eject, route=self._egress.route)
         self._vigil = Vigil(config.media_timeout)
@@ -285,8 +287,19 @@ class Plane:
             return
         self._hearing.mute(found.slot, heard)
         found.muted = played
+        self._bridging.mute(found)
         if found.source is not None:
             found.source.mute(played)
+
+    def bridge(self, leg: str, other: str) -> None:
+        """Send on `leg` what is heard on `other` from now on, whatever their codecs are; a source goes before it.
+
+        It ends with either of them. Keys are not passed on, but for tones in the audio. Raises `MediaError` if there
+        is no such leg.
+        """
+        found, heard = self._find(leg), self._find(other)
+        if not found.failed and not heard.failed:
+            self._bridging.join(found, heard)
 
     def press(self, leg: str, digit: str, *, duration: int = 160, gap: int = 80, inband: bool = False) -> None:
         """Press a key for `duration` ms, behind those that are pressed already; `KeyReleased` comes `gap` ms after it.
@@ -422,6 +435,7 @@ class Plane:
         for tap in leg.taps:
             tap.close()
         leg.taps.clear()
+        self._bridging.remove(leg)
         self._unwatch(leg)
         self._hearing.denoising.leave(leg.slot)
         leg.seeks_tones = False

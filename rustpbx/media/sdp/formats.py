@@ -18,6 +18,12 @@ class CodecRules:
     codecs: tuple[Codec, ...] = (Codec.PCMU, Codec.PCMA)
     own_order: bool = False
 
+    def preferring(self, codec: Codec | None) -> CodecRules:
+        """The same with this codec first, if it is one of them."""
+        if codec not in self.codecs:
+            return self
+        return attrs.evolve(self, codecs=(codec, *(other for other in self.codecs if other is not codec)))
+
 
 OFFERED = {
     Codec.PCMU: RtpMap(0, "PCMU", 8000),

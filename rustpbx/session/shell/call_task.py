@@ -16,7 +16,7 @@ from rustpbx.media.webrtc.shell import PeerLeg, PeerWish
 from rustpbx.session import effects
 from rustpbx.session.call import CallCore
 from rustpbx.session.effects import Effect, Input
-from rustpbx.session.options import CallType, TranscriptionOption
+from rustpbx.session.options import CallType
 from rustpbx.session.params import SessionParams
 from rustpbx.session.shell.attachment import Attachment
 from rustpbx.session.shell.copying import copy_audio
@@ -30,7 +30,6 @@ from rustpbx.shell.drive import drive
 from rustpbx.shell.nurseries import sole_error
 from rustpbx.sip.events import HangUp, IncomingCall, Refuse, SendInvite, Wish
 from rustpbx.sip.locate import Unlocated
-from rustpbx.sip.uri import Uri
 
 log = Journal(__name__)
 
@@ -51,6 +50,8 @@ class CallTask:
         self._send, self._inbox = trio.open_memory_channel[Input](INBOX)
         self._scope = trio.CancelScope()
         self.broken = False
+        self.refer_legs: set[str] = set()
+        """The legs of its transfers that are open."""
 
     @property
     def id(self) -> str:
@@ -120,12 +121,22 @@ class CallTask:
         self._send.close()
         if not self.core.done:
             self._abandon()
+        for leg in self.refer_legs:
+            self._hang_up(leg)
+            self._services.plane.close_leg(leg)
+            self.core.config.release_leg(leg)
         self._services.plane.close_leg(self.id)
         if self.attachment is not None:
             for event in self.core.last_words(trio.current_time()):
                 self.attachment.tell(event)
         if self.attachment is not None:
             self.attachment.call_ended()
+
+    def _hang_up(self, leg: str) -> None:
+        """End a leg of a transfer that the core did not."""
+        if self._services.stack is not None:
+            with suppress(LocalError):  # the stack has stopped before us
+                self._services.stack.wish(HangUp(leg))
 
     def _abandon(self) -> None:
         """End a leg that the core did not: 500 before the answer, else BYE or CANCEL."""
@@ -147,10 +158,10 @@ class _Performer:
         self._facts = facts
         self._services = services
         self._tracks: dict[int, Track] = {}
-        self._ready: effects.LegReady | None = None
+        self._ready: dict[str, effects.LegReady] = {}
         self._peer: PeerLeg | None = None
 
-    def perform(self, effect: Effect) -> Input | None:  # noqa: C901, PLR0911, PLR0912 - one case an effect
+    def perform(self, effect: Effect) -> Input | None:  # noqa: C901, PLR0911, PLR0912, PLR0915 - one case an effect
         """Do one effect; what it returns is the call's next input."""
         leg = self._task.id
         match effect:
@@ -160,21 +171,25 @@ class _Performer:
             case effects.Announce():
                 self._start(lambda: self._announce(effect.call))
             case effects.PrepareDial():
-                self._start(lambda: self._prepare_dial(effect.caller, effect.callee))
+                self._start(lambda: self._prepare_dial(effect))
             case effects.OpenLeg():
-                return self._open_leg(effect.host)
+                return self._open_leg(effect.host, None)
             case effects.OpenStream():
                 return self._open_stream(effect.codec)
             case effects.OpenPeer() | effects.DescribePeer() | effects.TricklePeer():
                 return self._to_peer(effect)
             case effects.SetRemote():
-                self._services.plane.set_remote(leg, effect.media)
+                self._services.plane.set_remote(effect.leg or leg, effect.media)
+            case effects.JoinLeg():
+                self._services.plane.bridge(leg, effect.leg)
+                if effect.both:
+                    self._services.plane.bridge(effect.leg, leg)
             case effects.CloseLeg():
-                self._close_leg()
+                self._close_leg(effect.leg)
             case effects.WatchSpeech():
                 self._services.plane.watch_speech(leg, effect.params)
             case effects.Denoise():
-                self._services.plane.denoise(leg)
+                self._services.plane.denoise(effect.leg or leg)
             case effects.SeekBeeps():
                 self._services.plane.seek_beeps(leg)
             case effects.SeekTones():
@@ -186,7 +201,7 @@ class _Performer:
             case effects.ReleaseKeys():
                 self._services.plane.release(leg)
             case effects.Listen():
-                self._start(lambda: self._listen(effect.option))
+                self._start(lambda: self._listen(effect))
             case effects.LimitSilence():
                 self._services.plane.limit_silence(leg, effect.seconds)
             case effects.CopyAudio():
@@ -218,7 +233,7 @@ class _Performer:
         except LocalError as problem:
             log.warning("%s cannot be sent: %s", type(wish).__name__, problem, call=self._task.id)
             if isinstance(wish, SendInvite):
-                return effects.SetupFailed(str(problem))
+                return effects.SetupFailed(str(problem), wish.leg)
             return effects.Broken(str(problem))
         return None
 
@@ -233,9 +248,9 @@ class _Performer:
             log.exception("a task failed, ending it", call=self._task.id)
             self._task.deliver(effects.Broken(f"{type(problem).__name__}: {problem}"))
 
-    async def _listen(self, option: TranscriptionOption) -> None:
-        await listen(option, self._task.id, self._services, self._task.deliver)
-        self._task.deliver(effects.ListeningEnded())
+    async def _listen(self, wanted: effects.Listen) -> None:
+        await listen(wanted, self._task.id, self._services, self._task.deliver)
+        self._task.deliver(effects.ListeningEnded(wanted.leg))
 
     async def _announce(self, call: IncomingCall) -> None:
         clock = self._services.clock
@@ -247,24 +262,28 @@ class _Performer:
             log.warning("nobody took it: %s", problem, call=self._task.id)
             self._task.deliver(effects.AnnounceFailed("webhook failed"))
 
-    async def _prepare_dial(self, caller: Uri, callee: Uri) -> None:
-        if self._services.stack is None:
-            self._task.deliver(effects.SetupFailed("no SIP user agent is configured"))
+    async def _prepare_dial(self, dial: effects.PrepareDial) -> None:
+        stack = self._services.stack
+        if stack is None:
+            self._task.deliver(effects.SetupFailed("no SIP user agent is configured", dial.leg))
             return
-        found = await self._services.stack.locate(self._services.stack.first_stop(caller, callee))
+        found = await stack.locate(stack.first_stop(dial.caller, dial.callee))
         if isinstance(found, Unlocated):
-            self._task.deliver(effects.SetupFailed(found.problem))
+            self._task.deliver(effects.SetupFailed(found.problem, dial.leg))
         else:
-            self._task.deliver(self._open_leg(self._services.stack.local_host(found[0].address[0])))
+            self._task.deliver(self._open_leg(stack.local_host(found[0].address[0]), dial.leg))
 
-    def _open_leg(self, host: str) -> effects.LegReady | effects.LegUnusable:
-        if self._ready is None:
+    def _open_leg(self, host: str, refer_leg: str | None) -> effects.LegReady | effects.LegUnusable:
+        leg = refer_leg or self._task.id
+        if leg not in self._ready:
             try:
-                opened = self._services.plane.open_leg(self._task.id, self._facts)
+                opened = self._services.plane.open_leg(leg, self._facts)
             except OverloadedError as problem:
-                return effects.LegUnusable(str(problem))
-            self._ready = effects.LegReady(host, opened.port, opened.ssrc)
-        return self._ready
+                return effects.LegUnusable(str(problem), leg=refer_leg)
+            self._ready[leg] = effects.LegReady(host, opened.port, opened.ssrc, refer_leg)
+            if refer_leg is not None:
+                self._task.refer_legs.add(refer_leg)
+        return self._ready[leg]
 
     def _open_stream(self, codec: str) -> effects.LegReady | effects.LegUnusable:
         try:
@@ -283,9 +302,11 @@ class _Performer:
             self._peer.trickle(candidate)
         return None
 
-    def _close_leg(self) -> None:
-        self._services.plane.close_leg(self._task.id)
-        if self._peer is not None:
+    def _close_leg(self, refer_leg: str | None) -> None:
+        self._services.plane.close_leg(refer_leg or self._task.id)
+        if refer_leg is not None:
+            self._task.refer_legs.discard(refer_leg)
+        elif self._peer is not None:
             self._peer.close()
 
     def _open_peer(self, effect: effects.OpenPeer) -> Input | None:
@@ -317,10 +338,11 @@ class _Performer:
             self._task.deliver(effects.LegUnusable(str(problem)))
 
     def _press(self, key: effects.PressKey) -> effects.KeyFailed | None:
+        leg = key.leg or self._task.id
         try:
-            self._services.plane.press(self._task.id, key.digit, duration=key.duration, gap=key.gap, inband=key.inband)
+            self._services.plane.press(leg, key.digit, duration=key.duration, gap=key.gap, inband=key.inband)
         except MediaError as problem:
-            return effects.KeyFailed(str(problem))
+            return effects.KeyFailed(str(problem), key.leg)
         return None
 
     def _start_track(self, effect: effects.StartTrack) -> None:

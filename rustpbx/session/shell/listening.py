@@ -7,7 +7,7 @@ import trio
 
 from rustpbx.errors import SpeechError
 from rustpbx.media.plane.tap import AudioBlocks
-from rustpbx.session.effects import Heard, ListeningFailed
+from rustpbx.session.effects import Heard, Listen, ListeningFailed
 from rustpbx.session.options import TranscriptionOption
 from rustpbx.session.shell.services import Services
 from rustpbx.session.shell.track import Report
@@ -23,15 +23,16 @@ FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0
 """Seconds before a service is tried again; doubled each time that it did not help."""
 
 
-async def listen(option: TranscriptionOption, leg: str, services: Services, report: Report) -> None:
-    """Transcribe `leg` until cancelled. A service that fails is reported once, and tried again while that may help.
+async def listen(wanted: Listen, session: str, services: Services, report: Report) -> None:
+    """Transcribe a leg until cancelled. A service that fails is reported once, and tried again while that may help.
 
     What is said meanwhile waits in the tap, up to its bound.
     """
     await trio.lowlevel.checkpoint()
+    leg = wanted.leg or session
     if services.plane.leg(leg) is None:
         return  # the call ended before this began
-    ears = _Ears(option, services, report)
+    ears = _Ears(wanted, services, report)
     with services.plane.tap(leg, capacity=KEPT_BLOCKS) as tap:
         await ears.listen(tap.blocks)
 
@@ -39,7 +40,9 @@ async def listen(option: TranscriptionOption, leg: str, services: Services, repo
 class _Ears:
     """One recognizer after the other; their utterances count on."""
 
-    def __init__(self, option: TranscriptionOption, services: Services, report: Report) -> None:
+    def __init__(self, wanted: Listen, services: Services, report: Report) -> None:
+        option = wanted.option
+        self._leg = wanted.leg
         self._options = _recognizer_options(option)
         self._sender = f"asr.{option.provider or 'local'}"
         self._services = services
@@ -57,7 +60,7 @@ class _Ears:
                 await self._recognize(blocks)
             except SpeechError as problem:
                 if not self._told:
-                    self._report(ListeningFailed(self._sender, str(problem), problem.code))
+                    self._report(ListeningFailed(self._sender, str(problem), problem.code, self._leg))
                 if not problem.passing:
                     return
             else:
@@ -84,7 +87,7 @@ class _Ears:
             index = self._first + transcript.index
             self._next = index + 1
             self._told = False
-            self._report(Heard(attrs.evolve(transcript, index=index)))
+            self._report(Heard(attrs.evolve(transcript, index=index), self._leg))
 
 
 def _recognizer_options(option: TranscriptionOption) -> RecognizerOptions:

@@ -23,6 +23,7 @@ from rustpbx.session.options import CallType
 from rustpbx.session.params import AccountHealth, CallSummary, Health, SessionExistsError, SessionParams
 from rustpbx.session.peering import PEER_CODECS
 from rustpbx.session.protection import NO_SRTP, SrtpRules
+from rustpbx.session.referring import REFER_LEG
 from rustpbx.session.shell.attachment import Attachment
 from rustpbx.session.shell.call_task import CallTask
 from rustpbx.session.shell.services import Services
@@ -122,6 +123,8 @@ class Registry:
         """
         session_id = params.session_id or f"s.{uuid.UUID(int=self._rng.getrandbits(128), version=4)}"
         call = self._calls.get(session_id)
+        if call is None and self._owner(session_id) is not None:
+            raise SessionExistsError(f"session {session_id} is a leg of another")
         if call is None:
             self._check_room()
             call = self._start(session_id, params)
@@ -204,6 +207,8 @@ class Registry:
             default_voice=has_default_voice(),
             admit=partial(self._admit, session_id),
             admit_transfer=partial(self.dial_plan.redirected, session_id),
+            admit_leg=partial(self._admit_leg, session_id),
+            release_leg=self.dial_plan.ended,
             srtp=self._srtp,
             codecs=self._codecs,
             peer_codecs=self._peer_codecs,
@@ -220,8 +225,12 @@ class Registry:
 
     def _admit(self, session_id: str, callee: Uri) -> str:
         """Ask the dial policy for a call: "" if it may be placed, else why not."""
+        return self._admit_leg(session_id, session_id, callee)
+
+    def _admit_leg(self, session_id: str, leg: str, callee: Uri) -> str:
+        """The same for a further leg of a call."""
         token = self._calls[session_id].params.token
-        verdict = self.dial_plan.admit(session_id, callee, token, self._services.clock.now())
+        verdict = self.dial_plan.admit(leg, callee, token, self._services.clock.now())
         return "" if verdict.allowed else verdict.reason
 
     async def _hold(self, call: CallTask) -> None:
@@ -242,9 +251,13 @@ class Registry:
                 self._deliver(fact)
 
     def _deliver(self, fact: Fact) -> None:
-        call = self._calls.get(fact.leg)
+        call = self._owner(fact.leg)
         if call is not None:
             call.deliver(fact)
+
+    def _owner(self, leg: str) -> CallTask | None:
+        """The call that a leg is of, its own or one of its transfers."""
+        return self._calls.get(leg) or self._calls.get(leg.rpartition(REFER_LEG)[0])
 
     def _incoming(self, fact: IncomingCall, stack: Stack) -> None:
         try:
