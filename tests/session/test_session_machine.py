@@ -119,7 +119,7 @@ class Session(RuleBasedStateMachine):
         voice=st.booleans(),
     )
     def start(
-        self, incoming: bool, stage: str, body: bytes, option: CallOption, voice: bool, music: str | None
+        self, *, incoming: bool, stage: str, body: bytes, option: CallOption, voice: bool, music: str | None
     ) -> None:
         """A phone rings, or an agent connects; often the call is well on its way before anything goes wrong."""
         self.world = World(incoming=incoming, default_voice=voice)
