@@ -48,6 +48,9 @@ async def serve_files(network: Network, address: Address, files: Mapping[str, Fi
                 connection.receive_data(bytes(await stream.receive_some()))
             elif isinstance(event, h11.Request):
                 target = event.target.decode()
+            elif isinstance(event, h11.ConnectionClosed):
+                await stream.aclose()
+                return
             else:
                 break
         file = files.get(target, File(b"not here", "text/plain", 404))
