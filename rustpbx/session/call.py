@@ -578,6 +578,8 @@ class CallCore:
             self._out.append(effects.LimitSilence(float(self.talk.option.inactivity_timeout)))
         if self.talk.option.subscribe and self.config.call_type is not CallType.WEBSOCKET:
             self._out.append(effects.CopyAudio())
+        if self.talk.option.media_pass is not None:
+            self._play(self.talk.passing.start(self.talk.option.media_pass, now), now)
         if self.talk.option.asr is not None and not self.talk.option.asr.start_when_answer:
             self._listen()
 

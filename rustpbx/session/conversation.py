@@ -17,6 +17,7 @@ from rustpbx.session.effects import Input
 from rustpbx.session.hearing import Hearing
 from rustpbx.session.keying import KeyFact, Keys
 from rustpbx.session.options import CallOption, SynthesisOption, merge_synthesis, synthesis_problem
+from rustpbx.session.passing import MediaPass
 from rustpbx.session.playback import (
     AutoHangUp,
     Measurement,
@@ -59,6 +60,7 @@ class Conversation:
     ) -> None:
         self.track = track
         self.transfers = transfers
+        self.passing = MediaPass(report, track)
         self.keys = Keys(report)
         self.detector = Detector(report)
         self.option = CallOption()
@@ -104,7 +106,7 @@ class Conversation:
         self._held.clear()
         self.keys.close(now)
         self.detector.close(now)
-        return [*self.hearing.close(now), *self.transfers.close(now), *self.track.close(now)]
+        return [*self.hearing.close(now), *self.transfers.close(now), *self.passing.close(now), *self.track.close(now)]
 
     # -- playback ---------------------------------------------------------------------------------------------------
 
@@ -134,13 +136,20 @@ class Conversation:
                 return self.track.resume(now)
             case commands.Dtmf():
                 return [*self.keys.press(command, now)]
-            case commands.Tts() | commands.Play() if self.transfers.under_way:
-                problem = f"{command.name} is not possible during a transfer: the server-side track is taken"
+            case commands.Tts() | commands.Play() if self._taken_by:
+                problem = f"{command.name} is not possible during a {self._taken_by}: the server-side track is taken"
                 return [*self._report.error(command.name, problem, None, now)]
             case commands.Tts():
                 return self._speak(command, now)
             case commands.Play():
                 return self.track.play(_wanted(command, command.play_id or command.url, None), command.url, now)
+
+    @property
+    def _taken_by(self) -> str:
+        """What has the server-side track instead of playbacks; "" for nothing."""
+        if self.transfers.under_way:
+            return "transfer"
+        return "media pass" if self.passing.on else ""
 
     def _speak(self, command: commands.Tts, now: float) -> list[Output]:
         option = self._synthesis(command)
@@ -175,7 +184,7 @@ class Conversation:
 
     def _on_interrupt(self, command: commands.Interrupt, now: float) -> list[Output]:
         self._held.clear()
-        return [*self.keys.stop(now), *self.track.interrupt(now, graceful=command.graceful)]
+        return [*self.keys.stop(now), *self.passing.flush(now), *self.track.interrupt(now, graceful=command.graceful)]
 
     def _on_key_fact(self, fact: KeyFact, now: float) -> list[Output]:
         return [*self.keys.handle(fact, now)]
@@ -219,7 +228,9 @@ class Conversation:
         return effects.SetMute(heard=self._report.session_id in self._muted, played=self.track.track_id in self._muted)
 
     def _on_refer(self, command: commands.Refer, now: float) -> list[Output]:
-        return [*self.transfers.refer(command, now, ready=self._ready and self._report.answered_at is not None)]
+        outputs = self.transfers.refer(command, now, ready=self._ready and self._report.answered_at is not None)
+        # A transfer by a call of ours takes the server-side track.
+        return [*(self.passing.close(now) if self.transfers.under_way else []), *outputs]
 
     def _on_referred(self, command: commands.Referred, now: float) -> list[Output]:
         return [*self.transfers.report(command, now)]
@@ -279,6 +290,9 @@ class Conversation:
     def _on_beep(self, fact: media.BeepHeard, now: float) -> list[Output]:
         return [*self.detector.handle(fact, now)]
 
+    def _on_pass_ended(self, fact: effects.PassEnded, now: float) -> list[Output]:
+        return [*self.passing.handle(fact, now)]
+
     def _on_listening_failed(self, fact: effects.ListeningFailed, now: float) -> list[Output]:
         return [*self._report.error(fact.sender, fact.problem, fact.code, now)]
 
@@ -308,6 +322,7 @@ class Conversation:
         effects.EntryFailed: _on_playback_fact,
         effects.Heard: _on_heard,
         effects.ListeningFailed: _on_listening_failed,
+        effects.PassEnded: _on_pass_ended,
         media.SpeechStarted: _on_speech_started,
         media.SpeechEnded: _on_speech_ended,
         media.SilenceContinues: _on_silence,

@@ -16,7 +16,7 @@ from rustpbx.media.sdp.webrtc import OwnEnd, PeerOffer
 from rustpbx.media.webrtc import PeerFact
 from rustpbx.session.commands import Command
 from rustpbx.session.events import Event
-from rustpbx.session.options import SynthesisOption, TranscriptionOption
+from rustpbx.session.options import MediaPassOption, SynthesisOption, TranscriptionOption
 from rustpbx.sip.events import Fact as SipFact
 from rustpbx.sip.events import IncomingCall, Wish
 from rustpbx.sip.uri import Uri
@@ -251,6 +251,14 @@ class KeyFailed:
     leg: str | None = None
 
 
+@attrs.frozen
+class PassEnded:
+    """The service has gone: in peace, or with a `problem` (`code`: the HTTP status or close code)."""
+
+    problem: str | None
+    code: int | None = None
+
+
 ShellFact = (
     AgentReserved
     | AgentAttached
@@ -278,6 +286,7 @@ ShellFact = (
     | Heard
     | ListeningEnded
     | ListeningFailed
+    | PassEnded
     | KeyFailed
 )
 Input = Command | SipFact | MediaFact | PeerFact | ShellFact
@@ -441,6 +450,23 @@ class CopyAudio:
 
 
 @attrs.frozen
+class PassMedia:
+    """Pass the call's audio to and from the agent's own service, until it has gone (`PassEnded`) or is stopped."""
+
+    option: MediaPassOption
+
+
+@attrs.frozen
+class FlushPass:
+    """Send nothing more of what has come from that service so far."""
+
+
+@attrs.frozen
+class StopPass:
+    """Leave that service."""
+
+
+@attrs.frozen
 class Entry:
     """One thing to say within a playback: text, or `pcm` (s16le mono 16 kHz) in its place.
 
@@ -547,6 +573,9 @@ Effect = (
     | ReleaseKeys
     | Listen
     | CopyAudio
+    | PassMedia
+    | FlushPass
+    | StopPass
     | LimitSilence
     | StartTrack
     | Say

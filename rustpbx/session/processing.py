@@ -36,7 +36,6 @@ def unavailable(option: CallOption) -> Iterator[tuple[str, str]]:
         yield "vad", f"vad type {option.vad.type} is not available in this version; {VAD_ENGINES[0]} is used instead"
     parts = {
         "recorder": option.recorder is not None,
-        "mediaPass": option.media_pass is not None,
     }
     for part, wanted in parts.items():
         if wanted:

@@ -13,6 +13,7 @@ from rustpbx.session.call_tables import (
 from rustpbx.session.detection_tables import DETECTION, Detection, DetectionAction, DetectionTrigger
 from rustpbx.session.eou_tables import UTTERANCE, Utterance, UtteranceAction, UtteranceTrigger
 from rustpbx.session.keying_tables import KEYING, Keying, KeyingAction, KeyingTrigger
+from rustpbx.session.passing_tables import PASSING, Passing, PassingAction, PassingTrigger
 from rustpbx.session.playback_tables import (
     FLOW,
     INPUT_WAIT,
@@ -36,6 +37,7 @@ __all__ = [
     "FLOW",
     "INPUT_WAIT",
     "KEYING",
+    "PASSING",
     "PLAYBACK",
     "TRANSFER",
     "UTTERANCE",
@@ -57,6 +59,9 @@ __all__ = [
     "Keying",
     "KeyingAction",
     "KeyingTrigger",
+    "Passing",
+    "PassingAction",
+    "PassingTrigger",
     "Playback",
     "PlaybackAction",
     "PlaybackTrigger",

@@ -151,6 +151,10 @@ class ServiceSocket:
                 raise trio.EndOfChannel from None
             raise self._closed(closed) from None
 
+    async def leave(self) -> None:
+        """Say goodbye; returns when the service has said it, too."""
+        await self._connection.aclose()
+
     def _closed(self, closed: trio_websocket.ConnectionClosed) -> SpeechError:
         reason = closed.reason
         if reason is None or reason.code == 1006:

@@ -171,6 +171,7 @@ class World:
         self.closed = False
         self.watching = False
         self.listening = False
+        self.passing = False
         self.speaking = False
         self.refer_legs: list[ReferLeg] = []
 
@@ -239,6 +240,15 @@ class World:
                 | effects.LimitSilence()
             ):
                 assert self.has_leg
+            case effects.PassMedia():
+                assert self.has_leg
+                assert not self.passing
+                self.passing = True
+            case effects.FlushPass():
+                assert self.passing
+            case effects.StopPass():
+                assert self.passing
+                self.passing = False
             case effects.WatchSpeech():
                 assert self.has_leg
                 assert not self.watching

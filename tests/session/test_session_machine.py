@@ -13,6 +13,7 @@ from rustpbx.session import commands, effects
 from rustpbx.session.effects import FileTrack, Input
 from rustpbx.session.options import (
     CallOption,
+    MediaPassOption,
     RecorderOption,
     ReferOption,
     SynthesisOption,
@@ -39,6 +40,7 @@ OPTIONS = [
         tts=SynthesisOption(wait_input_timeout=3000),
     ),
     CallOption(callee="bob@192.0.2.9", asr=TranscriptionOption(start_when_answer=True), denoise=True),
+    CallOption(callee="sip:bob@192.0.2.9", media_pass=MediaPassOption(url="ws://192.0.2.8/")),
     CallOption(callee="not an address"),
     CallOption(),
 ]
@@ -115,7 +117,7 @@ class Session(RuleBasedStateMachine):
         stage=st.sampled_from(["new", "claimed", "up", "up", *UP[1:]]),
         music=st.sampled_from([None, "http://a/moh.wav"]),
         body=st.sampled_from(BODIES),
-        option=st.sampled_from(OPTIONS[:3]),
+        option=st.sampled_from(OPTIONS[:4]),
         voice=st.booleans(),
     )
     def start(
@@ -194,7 +196,7 @@ class Session(RuleBasedStateMachine):
     def speak(self, command: Input, late: bool) -> None:
         """The agent speaks; what may be spoken at once begins at once."""
         before = list(self.world.tracks)
-        taken = self.world.core.talk.transfers.under_way
+        taken = self.world.core.talk.transfers.under_way or self.world.core.talk.passing.on
         at_once = not late and not self.world.inbox and self.world.core.state is Call.TALKING
         known = len(before[-1].entries) if before else 0
         self.world.post(command, late=late)
@@ -216,7 +218,7 @@ class Session(RuleBasedStateMachine):
         self.world.post(commands.Accept(option=option))
 
     @precondition(lambda self: self.alive and not self.world.phone.incoming and not self.world.preparing)
-    @rule(option=st.sampled_from(OPTIONS[:3]))
+    @rule(option=st.sampled_from(OPTIONS[:4]))
     def invite(self, option: CallOption) -> None:
         """The agent calls."""
         self.world.post(commands.Invite(option=option))
@@ -327,6 +329,12 @@ class Session(RuleBasedStateMachine):
             world.post(media.DigitPressed(SESSION, "7", now), late=late)
         elif kind == "failed" and data.draw(seldom):
             world.post(media.LegFailed(SESSION, "a stage raised"), late=late)
+
+    @precondition(lambda self: self.alive and self.world.passing)
+    @rule(problem=st.sampled_from([None, "dropped"]), late=lags)
+    def pass_ended(self, *, problem: str | None, late: bool) -> None:
+        """The agent's own service leaves, or fails."""
+        self.world.post(effects.PassEnded(problem), late=late)
 
     @precondition(lambda self: self.alive and self.world.listening)
     @rule(late=lags, final=st.booleans(), well=st.booleans())

@@ -16,11 +16,12 @@ from rustpbx.media.webrtc.shell import PeerLeg, PeerWish
 from rustpbx.session import effects
 from rustpbx.session.call import CallCore
 from rustpbx.session.effects import Effect, Input
-from rustpbx.session.options import CallType
+from rustpbx.session.options import CallType, MediaPassOption
 from rustpbx.session.params import SessionParams
 from rustpbx.session.shell.attachment import Attachment
 from rustpbx.session.shell.copying import copy_audio
 from rustpbx.session.shell.listening import listen
+from rustpbx.session.shell.passing import PassTrack
 from rustpbx.session.shell.services import Services, UnclaimedError
 from rustpbx.session.shell.speaking import SpokenPlayback
 from rustpbx.session.shell.streaming import StreamedPlayback
@@ -158,6 +159,7 @@ class _Performer:
         self._facts = facts
         self._services = services
         self._tracks: dict[int, Track] = {}
+        self._passing: PassTrack | None = None
         self._ready: dict[str, effects.LegReady] = {}
         self._peer: PeerLeg | None = None
 
@@ -206,6 +208,12 @@ class _Performer:
                 self._services.plane.limit_silence(leg, effect.seconds)
             case effects.CopyAudio():
                 self._start(lambda: copy_audio(leg, self._services, self._task.play))
+            case effects.PassMedia():
+                self._pass_media(effect.option)
+            case effects.FlushPass():
+                self._passed().flush()
+            case effects.StopPass():
+                self._passed().stop()
             case effects.StartTrack():
                 self._start_track(effect)
             case effects.Say():
@@ -344,6 +352,14 @@ class _Performer:
         except MediaError as problem:
             return effects.KeyFailed(str(problem), key.leg)
         return None
+
+    def _pass_media(self, option: MediaPassOption) -> None:
+        self._passing = PassTrack(option, self._task.id, self._services, self._task.deliver)
+        self._start(self._passing.run)
+
+    def _passed(self) -> PassTrack:
+        assert self._passing is not None  # noqa: S101 - it was started before anything else is said of it
+        return self._passing
 
     def _start_track(self, effect: effects.StartTrack) -> None:
         leg, generation = self._task.id, effect.generation
