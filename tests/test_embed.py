@@ -138,7 +138,7 @@ async def test_commands_reach_the_call_as_they_do_over_a_socket() -> None:
             await call.unmute()
             await call.interrupt(graceful=True)
             await call.history("user", "hm")
-            await call.refer("sip:a@b", "sip:c@d")
+            await call.refer("sip:a@b", "not an address")
             await call.play("http://127.0.0.1:1/x.wav", play_id="b", auto_hangup=True)
             names = await names_until_the_end(call)
         assert names == [
