@@ -305,14 +305,20 @@ class Call:
         await self._course.over.wait()
 
     async def hangup(
-        self, reason: str | None = None, initiator: str | None = None, headers: Mapping[str, str] | None = None
+        self,
+        reason: str | None = None,
+        initiator: str | None = None,
+        headers: Mapping[str, str] | None = None,
+        *,
+        after: str | None = None,
     ) -> None:
         """End the call in whatever state it is, and wait for its end. Nothing to do if it has ended.
 
-        `reason` and `initiator` are echoed in `hangup`; `headers` are extra header fields of the BYE.
+        `reason` and `initiator` are echoed in `hangup`; `headers` are extra header fields of the BYE. With `after`
+        `"drained"` all that was to be said leaves first.
         """
         with suppress(CallEndedError):
-            await self._give(commands.Hangup(reason=reason, initiator=initiator, headers=headers))
+            await self._give(commands.Hangup(reason=reason, initiator=initiator, headers=headers, after=after))
         await self._course.over.wait()
 
     async def ringing(
@@ -380,9 +386,14 @@ class Call:
 
     # -- commands: the rest -----------------------------------------------------------------------------------------
 
-    async def refer(self, caller: str, callee: str, options: ReferOption | None = None) -> None:
-        """Transfer: a second call from `caller` to `callee`, joined with this one; or a REFER, with `mode="blind"`."""
-        await self._give(commands.Refer(caller=caller, callee=callee, options=options))
+    async def refer(
+        self, caller: str, callee: str, options: ReferOption | None = None, *, after: str | None = None
+    ) -> None:
+        """Transfer: a second call from `caller` to `callee`, joined with this one; or a REFER, with `mode="blind"`.
+
+        With `after` `"drained"` all that was to be said leaves first.
+        """
+        await self._give(commands.Refer(caller=caller, callee=callee, options=options, after=after))
 
     async def referred(self, code: int, reason: str | None = None) -> None:
         """Tell the far end what has become of the transfer that it asked for: a SIP status."""

@@ -30,7 +30,7 @@ from rustpbx.session.ending import ENDINGS, SYSTEM, Ending, of_bye, of_hangup
 from rustpbx.session.options import CallOption, CallType, VadOption
 from rustpbx.session.parting import parting_of
 from rustpbx.session.peering import PEER_CODECS, PeerAgreement, late_candidates, read_offer
-from rustpbx.session.playback import AutoHangUp, Output, ServerTrack, TransferOver
+from rustpbx.session.playback import Drained, Output, ServerTrack
 from rustpbx.session.processing import unavailable, vad_params
 from rustpbx.session.protection import NO_SRTP, SrtpRules
 from rustpbx.session.referring import Transfers
@@ -45,7 +45,7 @@ from rustpbx.session.tables import (
     Call,
     CallTrigger,
 )
-from rustpbx.session.triggers import AGENT_TRIGGERS, TRIGGERS, AgentFact, Cause
+from rustpbx.session.triggers import AGENT_TRIGGERS, TRIGGERS, AgentFact, Cause, Internal
 from rustpbx.session.wording import cause as cause_words
 from rustpbx.sip import events as sip
 from rustpbx.sip.message import Lines
@@ -66,7 +66,7 @@ FLUSH_TIME = 2.0
 _DEAF = frozenset({CallTrigger.AGENT_GONE, CallTrigger.KILLED, CallTrigger.BROKEN, CallTrigger.LEG_FAILED})
 """Ends in which nobody waits for them."""
 
-_OVER = (Call.ENDING, Call.ENDED)
+_UP, _OVER = (Call.TALKING, Call.PARTING), (Call.ENDING, Call.ENDED)
 
 
 @attrs.frozen(kw_only=True)
@@ -126,6 +126,7 @@ class CallCore:
         self._answer_headers: Lines = ()
         self._delayed_answer = b""
         self._ending: Ending = SYSTEM
+        self._goodbye: commands.Hangup | None = None  # what PARTING leads to, if the agent said so
         self._out: list[Effect] = []
 
     # -- the core's three members -----------------------------------------------------------------------------------
@@ -145,6 +146,7 @@ class CallCore:
             self._play(self.talk.transfers.tick(now), now)
         else:
             self._take(what, now)
+        self._play(self.talk.drained(), now)
         if self._machine.state is Call.ENDING and not self.talk.track.busy and not self._flushing:
             self._step(CallTrigger.QUIET, what, now)
         out, self._out = self._out, []
@@ -189,12 +191,11 @@ class CallCore:
 
     # -- classification ---------------------------------------------------------------------------------------------
 
-    def _take(self, what: Input | AutoHangUp | TransferOver, now: float) -> None:
-        if not isinstance(what, AutoHangUp | TransferOver) and getattr(what, "leg", None) not in (None, self.id):
-            self._play(self.talk.of_leg(what, now), now)
-            return
+    def _take(self, what: Input | Internal, now: float) -> None:
         if isinstance(what, effects.Killed | effects.AgentGone):
             self._flushing = False  # nobody waits for last words
+        if self._take_aside(what, now):
+            return
         trigger = self._classify(what)
         if trigger is not None and (self._machine.state, trigger) in CALL.rows:
             self._step(trigger, what, now)
@@ -218,7 +219,29 @@ class CallCore:
             found = late_candidates(command.candidates, ipv6=self.talk.option.enable_ipv6)
             self._out.append(effects.TricklePeer(found))
 
-    def _is_misplaced(self, what: Input | AutoHangUp | TransferOver) -> TypeGuard[commands.Command]:
+    def _take_aside(self, what: Input | Internal, now: float) -> bool:
+        """Take what is not for the call itself, or not yet: facts of refer legs, commands that wait."""
+        if isinstance(what, Drained):
+            self._go_on(what.command, now)
+        elif not isinstance(what, Internal) and getattr(what, "leg", None) not in (None, self.id):
+            self._play(self.talk.of_leg(what, now), now)
+        elif isinstance(what, commands.Hangup | commands.Refer) and self._machine.state not in _OVER:
+            waits = self.talk.draining.take(what, now)
+            self._play(waits or (), now)
+            return waits is not None
+        else:
+            return False
+        return True
+
+    def _go_on(self, command: commands.Hangup | commands.Refer, now: float) -> None:
+        """The last word has left us: do what waited for it, a goodbye once the phone has played that word."""
+        if isinstance(command, commands.Hangup) and self._machine.state in _UP:
+            self._goodbye = command
+            self._step(CallTrigger.DRAINED, command, now)
+        else:
+            self._take(attrs.evolve(command, after=None), now)
+
+    def _is_misplaced(self, what: Input | Internal) -> TypeGuard[commands.Command]:
         """A command that is not possible here and whose agent should know; what the protocol ignores is not."""
         if self._machine.state in _OVER:
             return False
@@ -231,7 +254,7 @@ class CallCore:
             return self._agreement is not None
         return self._machine.state is Call.TALKING
 
-    def _classify(self, what: Input | AutoHangUp | TransferOver) -> CallTrigger | None:
+    def _classify(self, what: Input | Internal) -> CallTrigger | None:
         classifier = self._CLASSIFIERS.get(type(what))
         return TRIGGERS.get(type(what)) if classifier is None else classifier(self, what)
 
@@ -364,12 +387,14 @@ class CallCore:
             self._ending = of_bye(incoming=self._incoming is not None, transferred=self.talk.transfers.accepted)
         elif isinstance(cause, commands.Hangup):
             self._ending = of_hangup(cause)
+        elif trigger is CallTrigger.PARTED and self._goodbye is not None:
+            self._ending = of_hangup(self._goodbye)
         else:
             self._ending = ENDINGS[trigger]
 
     def _play(self, outputs: Iterable[Output], now: float) -> None:
         for output in outputs:
-            if isinstance(output, AutoHangUp | TransferOver):
+            if isinstance(output, Internal):
                 self._take(output, now)
             else:
                 self._out.append(output)
@@ -623,7 +648,8 @@ class CallCore:
     def _hang_up(self, cause: Input | Tick, now: float) -> None:
         if self.config.call_type is not CallType.SIP:
             return
-        headers = self._lines(cause.headers, now) if isinstance(cause, commands.Hangup) else ()
+        command = self._goodbye if isinstance(cause, Tick) else cause
+        headers = self._lines(command.headers, now) if isinstance(command, commands.Hangup) else ()
         self._out.append(sip.HangUp(self.id, headers, self._ending.q850))
 
     def _lines(self, headers: Mapping[str, str] | None, now: float) -> Lines:

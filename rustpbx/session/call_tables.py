@@ -80,6 +80,7 @@ class CallTrigger(Enum):
     AGENT_GONE = auto()
     KILLED = auto()
     AUTO_HANG_UP = auto()
+    DRAINED = auto()
     QUIET = auto()
     # timers
     ACCEPT_TIMEOUT = auto()
@@ -219,7 +220,7 @@ CALL: Table[Call, CallTrigger, CallAction] = Table(
         **{(s, T.TRANSFER_OVER): _SAY_GOODBYE for s in _UP},
         # CANCEL: it was answered with 487 before our 200 was handed to SIP, which sends no 200 then.
         **{(s, t): _LET_GO for s in _UP for t in (T.CANCELLED, T.BYE, T.LOST)},
-        (C.TALKING, T.AUTO_HANG_UP): Step(C.PARTING),
+        **{(C.TALKING, t): Step(C.PARTING) for t in (T.AUTO_HANG_UP, T.DRAINED)},
         (C.PARTING, T.PARTED): _SAY_GOODBYE,
         # The end.
         **{(C.NEW, t): _LET_GO for t in (T.HANG_UP, T.AGENT_GONE, T.KILLED, T.BROKEN)},

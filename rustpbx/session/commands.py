@@ -131,13 +131,16 @@ class Resume:
 class Hangup:
     """End the call in whatever state it is, before `invite` too. `reason` and `initiator` are echoed in `hangup`.
 
-    `headers` are extra header fields, by name, of the BYE.
+    `headers` are extra header fields, by name, of the BYE. With `after` `drained` it waits until all that was to be
+    said has left us: what plays takes no more text, a loop ends. `interrupt` ends that wait with what it cuts; the next
+    `hangup` or `refer` takes the place of one that waits.
     """
 
     name: ClassVar[str] = "hangup"
     reason: str | None = None
     initiator: str | None = None
     headers: Mapping[str, str] | None = None
+    after: str | None = None
 
 
 @attrs.frozen(kw_only=True)
@@ -147,12 +150,15 @@ class Refer:
     With `options.mode` `blind` no call is placed: the far end is asked to call `callee` itself (a SIP REFER), `caller`
     being who wants it to. What comes of it are `other` events (sender `refer`: `status`, `reason`), and in the end
     `hangup` (reason `refer`), or a `reject` (`refer` true) after which the conversation goes on.
+
+    `after` is as in `Hangup`.
     """
 
     name: ClassVar[str] = "refer"
     caller: str
     callee: str
     options: ReferOption | None = None
+    after: str | None = None
 
 
 @attrs.frozen(kw_only=True)

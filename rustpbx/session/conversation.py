@@ -13,25 +13,18 @@ import attrs
 from rustpbx.media import events as media
 from rustpbx.session import commands, effects
 from rustpbx.session.detection import Detector
+from rustpbx.session.draining import Draining
 from rustpbx.session.effects import Input
 from rustpbx.session.hearing import Hearing
 from rustpbx.session.keying import KeyFact, Keys
 from rustpbx.session.options import CallOption, SynthesisOption, merge_synthesis, synthesis_problem
 from rustpbx.session.passing import MediaPass
-from rustpbx.session.playback import (
-    AutoHangUp,
-    Measurement,
-    Output,
-    PlaybackFact,
-    ServerTrack,
-    Speech,
-    TransferOver,
-    Wanted,
-)
+from rustpbx.session.playback import Measurement, Output, PlaybackFact, ServerTrack, Speech, Wanted
 from rustpbx.session.pressing import Presses
 from rustpbx.session.processing import instead
 from rustpbx.session.referring import ReferFact, Transfers
 from rustpbx.session.reporting import Reporter
+from rustpbx.session.triggers import Internal
 from rustpbx.sip import events as sip
 
 MAX_HELD = 200
@@ -70,10 +63,11 @@ class Conversation:
         self._ready = False
         self.hearing = Hearing(report)
         self._muted: set[str] = set()
+        self.draining = Draining(track, report)
         self._presses = Presses()
         self._targets_presses = Presses()
 
-    def handle(self, what: Input | AutoHangUp | TransferOver, now: float, *, ready: bool) -> list[Output]:
+    def handle(self, what: Input | Internal, now: float, *, ready: bool) -> list[Output]:
         """Take one input; anything that is not its own is ignored. `ready` says whether playback may begin."""
         self._ready = ready
         handler = self._HANDLERS.get(type(what))
@@ -91,7 +85,12 @@ class Conversation:
     def release(self, now: float) -> list[Output]:
         """Media is there: play what was held, in the order it came."""
         held, self._held = self._held, deque()
-        return [output for command in held for output in self._play(command, now)]
+        played = [output for command in held for output in self._play(command, now)]
+        return [*played, *self.draining.released(now)]
+
+    def drained(self) -> list[Output]:
+        """What was to be done after the last word, if that has left us."""
+        return self.draining.due(held=bool(self._held))
 
     def forget_held(self) -> None:
         """The agent that wanted it is gone."""
@@ -111,6 +110,10 @@ class Conversation:
     # -- playback ---------------------------------------------------------------------------------------------------
 
     def _on_playback(self, command: Holdable, now: float) -> list[Output]:
+        if isinstance(command, commands.Tts | commands.Play):
+            refusal = self.draining.refusal(command)
+            if refusal is not None:
+                return [*self._report.error(command.name, refusal, None, now)]
         if self._ready:
             return self._play(command, now)
         problem = self._too_much(command)

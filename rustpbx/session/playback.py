@@ -14,6 +14,7 @@ from rustpbx.core import Deadline
 from rustpbx.machine import Machine
 from rustpbx.session import effects
 from rustpbx.session.backlog import Backlog
+from rustpbx.session.commands import Hangup, Refer
 from rustpbx.session.effects import Effect, FileTrack, SpeakTrack, Spoken, Tell, TrackFailed
 from rustpbx.session.events import ErrorEvent, Interruption, Metrics, Silence, TrackEnd, TrackStart
 from rustpbx.session.options import SynthesisOption
@@ -45,7 +46,14 @@ class TransferOver:
     """To the call: the refer leg has ended, and the call was to end with it."""
 
 
-Output = Effect | AutoHangUp | TransferOver
+@attrs.frozen
+class Drained:
+    """To the call: all that was to be said before this command has left us."""
+
+    command: Hangup | Refer
+
+
+Output = Effect | AutoHangUp | TransferOver | Drained
 PlaybackFact = (
     effects.TrackStopped
     | effects.TrackFinishing
@@ -225,6 +233,19 @@ class ServerTrack:
         run = self._next or self._run
         if run is not None:
             self._flow(run, FlowTrigger.RESUME, now)
+        return self._taken()
+
+    def finish(self, now: float) -> list[Output]:
+        """Let what plays come to its end: no more text will be added, a pause is over, a loop has had its time."""
+        run = self._next or self._run
+        if run is None:
+            return []
+        self._flow(run, FlowTrigger.RESUME, now)
+        if isinstance(run.content, SpeakTrack):
+            if run.machine.state is Playback.OPEN and all(t is not PlaybackTrigger.FINISH for t, _ in run.waiting):
+                self._add(run, PlaybackTrigger.FINISH, effects.FinishTrack(run.generation), now)
+        elif run.content.loop and run is self._run:
+            self._step(run, PlaybackTrigger.RETIRE, now)
         return self._taken()
 
     def retire_ringtone(self, now: float) -> list[Output]:

@@ -7,11 +7,13 @@ from rustpbx.media import events as media
 from rustpbx.media.webrtc import PeerGone, PeerLost, PeerReady, PeerSecured
 from rustpbx.session import commands, effects
 from rustpbx.session.effects import Input
-from rustpbx.session.playback import AutoHangUp, TransferOver
+from rustpbx.session.playback import AutoHangUp, Drained, TransferOver
 from rustpbx.session.tables import AttachmentTrigger, CallTrigger
 from rustpbx.sip import events as sip
 
-Cause = Input | AutoHangUp | TransferOver | Tick
+Internal = AutoHangUp | TransferOver | Drained
+"""What the parts of a call tell it."""
+Cause = Input | Internal | Tick
 
 TRIGGERS: dict[type, CallTrigger] = {
     commands.Reject: CallTrigger.REJECT,

@@ -78,6 +78,7 @@ hang_up = st.builds(
     reason=st.sampled_from([None, "busy", "done"]),
     initiator=st.sampled_from([None, "caller", "me"]),
     headers=st.sampled_from([None, {"X-Why": "because"}, {"Via": "forged"}, {"X": "a\r\nb"}]),
+    after=st.sampled_from([None, None, "drained", "lunch"]),
 )
 reject = st.builds(commands.Reject, reason=st.sampled_from(["no", "a\r\nb"]), code=st.sampled_from([486, 603]))
 interrupt = st.builds(commands.Interrupt, graceful=st.booleans())
@@ -93,6 +94,7 @@ refer = st.builds(
         asr=st.sampled_from([None, TranscriptionOption()]),
         denoise=st.booleans(),
     ),
+    after=st.sampled_from([None, None, "drained"]),
 )
 others = st.one_of(
     st.builds(commands.Accept, option=st.sampled_from(OPTIONS)),
@@ -196,7 +198,8 @@ class Session(RuleBasedStateMachine):
     def speak(self, command: Input, late: bool) -> None:
         """The agent speaks; what may be spoken at once begins at once."""
         before = list(self.world.tracks)
-        taken = self.world.core.talk.transfers.under_way or self.world.core.talk.passing.on
+        talk = self.world.core.talk
+        taken = talk.transfers.under_way or talk.passing.on or talk.draining.waits
         at_once = not late and not self.world.inbox and self.world.core.state is Call.TALKING
         known = len(before[-1].entries) if before else 0
         self.world.post(command, late=late)
