@@ -24,6 +24,7 @@ from rustpbx.media.plane.port import Datagram, Parcel
 from rustpbx.media.rtp import RtpPacket, build_rtp
 from rustpbx.media.srtp import Sealer
 from rustpbx.shell.clock import TrioClock
+from rustpbx.shell.offload import Offload
 
 TICK = 0.02
 WARM = 20
@@ -91,13 +92,18 @@ NOISE = Voice()
 
 
 class Measured:
-    """A plane with so many legs, and the packets of their phones; `suite` None is plain RTP."""
+    """A plane with so many legs, and the packets of their phones; `suite` None is plain RTP.
 
-    def __init__(self, legs: int, ticks: int, suite: SrtpSuite | None, voice: Voice = NOISE) -> None:
+    `offload` is what `deliberate` has for its threads; without one, it does everything on this thread.
+    """
+
+    def __init__(
+        self, legs: int, ticks: int, suite: SrtpSuite | None, voice: Voice = NOISE, offload: Offload | None = None
+    ) -> None:
         self._voice = voice
         self._tray = Tray(legs)
         config = PlaneConfig(first_port=FIRST_PORT, last_port=FIRST_PORT + 4 * legs, max_calls=legs)
-        self._plane = Plane(self._tray, TrioClock(), config, random.Random(1))
+        self._plane = Plane(self._tray, TrioClock(), config, random.Random(1), offload)
         self._now = trio.current_time()
         self._at = 0
         self.blocks: list[float] = []
@@ -154,7 +160,7 @@ class Measured:
             self._plane.watch_speech(str(leg), VadParams(engine=engine))
 
     async def deliberate(self) -> None:
-        """Score what neural detectors wait for, until cancelled, on this thread."""
+        """Do what is done beside the ticks, until cancelled."""
         await self._plane.deliberate()
 
     def tick(self) -> None:

@@ -49,7 +49,8 @@ READS_FILES = {
     "media/vad/ten.py": {"pathlib"},
 }
 HANDOVERS = (
-    *("media/plane/deliberation.py", "media/plane/denoising.py", "media/plane/leg.py", "media/plane/plane.py"),
+    *("media/plane/deliberation.py", "media/plane/denoising.py", "media/plane/foresight.py"),
+    *("media/plane/leg.py", "media/plane/plane.py"),
     *("media/plane/source.py", "media/plane/tap.py"),
 )
 """Where the plane hands facts and audio to tasks: with Trio's channels, events and nurseries, no clock or sockets."""

@@ -5,7 +5,7 @@ All of them speak 16 kHz to the media plane, whatever they do inside.
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from rustpbx.media.events import Pcm
 
@@ -38,4 +38,17 @@ class Coder(Protocol):
 
     def duration(self, payload: bytes) -> int:
         """How many samples a payload holds; 0 if it is malformed."""
+        ...
+
+
+@runtime_checkable
+class Foreseeing(Protocol):
+    """A coder that can encode ahead in another thread; `Coder.encode` then has the packet already."""
+
+    def expect(self, pcm: Pcm) -> None:
+        """Say which frame (320,) will probably be encoded next."""
+        ...
+
+    def prepare(self) -> None:
+        """Encode it, in whichever thread, without the GIL; nothing if it is too late for that."""
         ...

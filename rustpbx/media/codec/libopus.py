@@ -21,12 +21,15 @@ SIGNAL_VOICE = 3001
 
 
 @cache
-def libopus() -> ctypes.CDLL:
-    """The library. Raises `MediaError` if there is none."""
+def libopus(*, beside: bool = False) -> ctypes.CDLL:
+    """The library. Raises `MediaError` if there is none.
+
+    Its functions keep the GIL, for a call is over before another thread could use it; with `beside` they give it away,
+    for threads that shall not be in the way of this one.
+    """
     for path in _candidates():
         try:
-            # The GIL stays with us: a call is over before another thread could use it.
-            return _declared(ctypes.PyDLL(path))
+            return _declared(ctypes.CDLL(path) if beside else ctypes.PyDLL(path))
         except (OSError, AttributeError):
             continue
     raise MediaError("Opus is not possible here: there is no libopus, neither with PyAV nor on this system")
@@ -46,8 +49,8 @@ def _declared(library: ctypes.CDLL) -> ctypes.CDLL:
     """The library, knowing the types of its functions (opus.h)."""
     pointer, number, size = ctypes.c_void_p, ctypes.c_int, ctypes.c_int32
     for name, result, arguments in (
-        ("opus_encoder_create", pointer, (size, number, number, pointer)),
-        ("opus_encoder_destroy", None, (pointer,)),
+        ("opus_encoder_get_size", number, (number,)),
+        ("opus_encoder_init", number, (pointer, size, number, number)),
         ("opus_encoder_ctl", number, (pointer, number)),  # and one more number
         ("opus_encode", size, (pointer, pointer, number, pointer, size)),
         ("opus_decoder_create", pointer, (size, number, pointer)),

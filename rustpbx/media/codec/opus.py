@@ -6,6 +6,7 @@ import contextlib
 import ctypes
 import weakref
 
+import attrs
 import numpy as np
 
 from rustpbx.errors import MediaError
@@ -53,8 +54,21 @@ ANY_WAY = OpusParams()
 """A peer without wishes."""
 
 
+@attrs.frozen
+class _Foreseen:
+    """A frame encoded ahead: after so many others, and what `opus_encode` said of it."""
+
+    after: int
+    samples: bytes
+    size: int
+
+
 class OpusCoder:
-    """One leg's encoder and decoder, both mono. `params` is what the peer wants to be sent."""
+    """One leg's encoder and decoder, both mono. `params` is what the peer wants to be sent.
+
+    It can encode ahead, in another thread (`Foreseeing`): in a copy of the encoder, which takes the encoder's place if
+    the frame is the one that was expected. So the packets are the same, whether or not it was.
+    """
 
     clock_rate = 48_000
 
@@ -62,15 +76,21 @@ class OpusCoder:
         """Raises `MediaError` if there is no libopus here."""
         self._library = library = libopus()
         error = ctypes.c_int()
-        self._encoder = library.opus_encoder_create(RATE, 1, APPLICATION_VOIP, ctypes.byref(error))
-        if self._encoder:
-            weakref.finalize(self, library.opus_encoder_destroy, self._encoder)
+        self._size = library.opus_encoder_get_size(1)
+        # All of an encoder is in its memory, so that it can be copied (opus.h).
+        self._encoder, self._spare = (ctypes.create_string_buffer(self._size) for _ in range(2))
+        problem = library.opus_encoder_init(self._encoder, RATE, 1, APPLICATION_VOIP)
+        if problem:
+            raise MediaError(f"Opus: {reason(problem)}")
         self._decoder = library.opus_decoder_create(RATE, 1, ctypes.byref(error))
         if self._decoder:
             weakref.finalize(self, library.opus_decoder_destroy, self._decoder)
-        if not self._encoder or not self._decoder:
+        else:
             raise MediaError(f"Opus: {reason(error.value)}")
-        self._packet = ctypes.create_string_buffer(PACKET)
+        self._packet, self._next = (ctypes.create_string_buffer(PACKET) for _ in range(2))
+        self._encoded = 0
+        self._expected: bytes | None = None
+        self._foreseen: _Foreseen | None = None
         self._samples: Pcm = np.zeros(MOST, np.int16)
         self._place = self._samples.ctypes.data  # to ask for it takes longer than to copy a frame
         for request, value in _settings(params, complexity).items():
@@ -83,12 +103,31 @@ class OpusCoder:
 
     def encode(self, pcm: Pcm) -> bytes:
         """A packet of 20 ms; b"" for silence, where the peer wants DTX."""
-        count = pcm.size
+        foreseen, self._foreseen, self._expected = self._foreseen, None, None
+        count, self._encoded = pcm.size, self._encoded + 1
+        if foreseen is not None and foreseen.after == self._encoded - 1 and foreseen.samples == pcm.tobytes():
+            self._encoder, self._spare = self._spare, self._encoder
+            return _payload(foreseen.size, self._next, count)
         self._samples[:count] = pcm
         size = self._library.opus_encode(self._encoder, self._place, count, self._packet, PACKET)
-        if size < 0:
-            raise MediaError(f"Opus cannot encode {count} samples: {reason(size)}")
-        return ctypes.string_at(self._packet, size) if size > NOT_SENT else b""
+        return _payload(size, self._packet, count)
+
+    def expect(self, pcm: Pcm) -> None:
+        """Say which frame will probably be encoded next. Not while `prepare` runs."""
+        self._expected, self._foreseen = pcm.tobytes(), None
+
+    def prepare(self) -> None:
+        """Encode what is expected, in whichever thread, without the GIL.
+
+        There is no lock, and nobody waits: `encode` may be called meanwhile. It touches `_encoder` alone, which is
+        copied while the GIL is held, and counts up, so that what was prepared for an earlier frame is not taken.
+        """
+        after, expected = self._encoded, self._expected
+        if expected is None:
+            return
+        self._spare.raw = self._encoder.raw
+        size = libopus(beside=True).opus_encode(self._spare, expected, len(expected) // 2, self._next, PACKET)
+        self._foreseen = _Foreseen(after, expected, size)
 
     def decode(self, payload: bytes) -> Pcm:
         """The samples of a packet of 2.5 to 120 ms, stereo as mono. Raises `MediaError` for what is no packet."""
@@ -128,3 +167,10 @@ def _settings(params: OpusParams, complexity: int) -> dict[int, int]:
         SET_DTX: int(params.dtx),
         SET_VBR: int(not params.cbr),
     }
+
+
+def _payload(size: int, packet: ctypes.Array[ctypes.c_char], samples: int) -> bytes:
+    """What `opus_encode` has left in `packet`; b"" for silence that need not be sent."""
+    if size < 0:
+        raise MediaError(f"Opus cannot encode {samples} samples: {reason(size)}")
+    return ctypes.string_at(packet, size) if size > NOT_SENT else b""

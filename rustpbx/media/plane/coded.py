@@ -12,7 +12,7 @@ import attrs
 import numpy as np
 
 from rustpbx.errors import MediaError
-from rustpbx.media.codec.base import RATE, WIDE, Coder
+from rustpbx.media.codec.base import RATE, WIDE, Coder, Foreseeing
 from rustpbx.media.codec.resample import EMPTY, downsampling_matrix
 from rustpbx.media.events import Pcm
 from rustpbx.media.plane.bank import DEPTH, KEPT, PLAYOUT, Bank
@@ -48,6 +48,7 @@ class Coded:
 
     def __init__(self, coder: Coder, bank: Bank, slot: int) -> None:
         self.coder = coder
+        self.ahead = coder if isinstance(coder, Foreseeing) else None
         self.step = coder.clock_rate // 50
         self.heard: Samples = np.zeros((KEPT, WIDE), np.int16)
         self.playout: Samples = np.zeros((PLAYOUT, WIDE), np.int16)

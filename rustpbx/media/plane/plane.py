@@ -25,6 +25,7 @@ from rustpbx.media.plane.binding import Bindings
 from rustpbx.media.plane.bridging import Bridging
 from rustpbx.media.plane.clock import Lateness, MediaClock
 from rustpbx.media.plane.egress import Egress
+from rustpbx.media.plane.foresight import Foresight
 from rustpbx.media.plane.hearing import Hearing
 from rustpbx.media.plane.ingress import Ingress
 from rustpbx.media.plane.leg import Leg, Watch
@@ -78,7 +79,9 @@ class Plane:
         self._by_slot: dict[int, Leg] = {}
         self._bridging = Bridging(self._bank)
         self._egress = Egress(self._bank, self._outlet, self.counters, self._guard, self._bridging)
-        self._hearing = Hearing(self._bank, self.counters, self._guard, self._eject, offload or InlineOffload())
+        threads = offload or InlineOffload()
+        self._hearing = Hearing(self._bank, self.counters, self._guard, self._eject, threads)
+        self._foresight = Foresight(self._bank, self.counters, threads)
         self._ingress = Ingress(self._bank, ports, self.counters, eject=self._eject, route=self._egress.route)
         self._vigil = Vigil(config.media_timeout)
         self._media_clock = MediaClock(self, clock)
@@ -129,6 +132,7 @@ class Plane:
     def _think(self, nursery: trio.Nursery) -> None:
         nursery.start_soon(self._hearing.deliberation.run)
         nursery.start_soon(self._hearing.denoising.run)
+        nursery.start_soon(self._foresight.run)
 
     def tick(self, due: float) -> None:
         """One step of 20 ms; `due` is the time it stands for. Called by the clock."""
@@ -138,6 +142,7 @@ class Plane:
         self._hearing.hear(due)
         self._reporting.report(due, due + self._epoch)
         self._vigil.look(self._legs.values(), due)
+        self._foresight.look()
 
     @property
     def idle(self) -> bool:
