@@ -34,16 +34,18 @@ from rustpbx.media.fetch import Fetcher
 from rustpbx.media.ice.url import read_server_url
 from rustpbx.media.plane.plane import Plane, PlaneConfig
 from rustpbx.media.plane.port import Ports, real_ports
+from rustpbx.media.recording.shell.recorder import Recorder
 from rustpbx.media.sdp.formats import CodecRules
 from rustpbx.media.vad.detector import ENGINES
 from rustpbx.media.webrtc.shell import OurServer, WebRtc, WebRtcConfig
 from rustpbx.outbound import OutboundPolicy, Reach, open_client, open_guarded_client
-from rustpbx.session.options import CallType
+from rustpbx.session.options import CallType, RecorderOption
 from rustpbx.session.params import DEFAULT_SERVER_SIDE_TRACK, SessionParams
 from rustpbx.session.protection import SrtpRules
+from rustpbx.session.shell.recording import Recordings
 from rustpbx.session.shell.registry import Registry
 from rustpbx.session.shell.services import Services
-from rustpbx.settings import Config, IceServer, UaConfig
+from rustpbx.settings import Config, IceServer, RecordingConfig, UaConfig
 from rustpbx.shell.clock import Clock, TrioClock
 from rustpbx.shell.garbage import collect_between_calls
 from rustpbx.shell.network import Network, RealNetwork
@@ -66,8 +68,12 @@ POOLS = {
     "decode": PoolSpec(size=1, queue=64, time_limit=60.0),
     "asr": PoolSpec(size=1, queue=64, time_limit=60.0),
     "tts": PoolSpec(size=1, queue=64, time_limit=60.0),
+    "encode": PoolSpec(size=1, queue=500, time_limit=900.0),
 }
 """One process a kind: local speech saturates a core by itself, and the media clock needs the other."""
+
+ENCODING = 30.0
+"""Seconds that recordings get for their last bytes, and for being encoded, when the server is told to stop."""
 
 ANYWHERE = "192.0.2.1"
 """An address nobody has (TEST-NET-1): the way to it is the default route."""
@@ -102,6 +108,7 @@ class Server:
     registry: Registry
     plane: Plane
     stack: Stack | None
+    recordings: Recordings | None
     _http: Address | None
     _door: Door
 
@@ -161,6 +168,7 @@ async def open_server(config: Config, outside: Outside, *, http: bool = True) ->
                 with trio.CancelScope(shield=True):
                     await server.shutdown()
                     await agents.gone(GRACE)
+                    await _finish_recordings(server)
                     await _leave(server)
                     if server.stack is not None:
                         await server.stack.flush()
@@ -182,6 +190,8 @@ async def _start(
     plane = Plane(outside.ports, outside.clock, _plane_config(config, outside), outside.rng, outside.offload)
     services, door = await _services(config, outside, plane, stack, exits)
     await parts.start(services.speech.spares.run)
+    if services.recordings is not None:
+        await parts.start(services.recordings.recorder.run)
     ua = config.ua or UaConfig()
     registry = Registry(
         services,
@@ -208,7 +218,16 @@ async def _start(
     if stack is not None:
         for account in accounts(ua.register_users):  # last: the calls they bring find everything else at work
             stack.register(account)
-    return Server(config=config, http=http, sip=sip, registry=registry, plane=plane, stack=stack, door=door)
+    return Server(
+        config=config,
+        http=http,
+        sip=sip,
+        registry=registry,
+        plane=plane,
+        stack=stack,
+        recordings=services.recordings,
+        door=door,
+    )
 
 
 async def _leave(server: Server) -> None:
@@ -216,6 +235,13 @@ async def _leave(server: Server) -> None:
     ua = server.config.ua
     if server.stack is not None and ua is not None and ua.graceful_shutdown:
         await server.stack.unregister_all(UNREGISTERING)
+
+
+async def _finish_recordings(server: Server) -> None:
+    """Let the recordings of the calls that have just ended become files."""
+    if server.recordings is not None:
+        with trio.move_on_after(ENCODING):
+            await server.recordings.recorder.finished()
 
 
 async def _hold_parts(*, task_status: trio.TaskStatus[trio.Nursery]) -> None:
@@ -256,8 +282,24 @@ async def _services(
         stack=stack,
         announcer=door,
         webrtc=_webrtc(config, outside, plane),
+        recordings=_recordings(config, outside, plane),
     )
     return services, door
+
+
+def _recordings(config: Config, outside: Outside, plane: Plane) -> Recordings | None:
+    """The recorder as configured; None where there is no folder for it."""
+    if not config.recorder_path:
+        return None
+    table = config.recording or RecordingConfig()
+    unasked = RecorderOption(samplerate=table.samplerate, ptime=table.ptime)
+    return Recordings(
+        recorder=Recorder(plane, outside.offload, outside.clock, config.recorder_path),
+        kind=config.recorder_format,
+        pattern=table.filename_pattern,
+        enabled=table.enabled,
+        unasked=unasked if table.enabled and table.auto_start else None,
+    )
 
 
 def _plane_config(config: Config, outside: Outside) -> PlaneConfig:

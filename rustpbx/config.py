@@ -79,9 +79,6 @@ IGNORED = ("proxy", "console", "database_url", "restsend_token")
 NOT_BUILT = (
     "callrecord",
     "llmproxy",
-    "recorder_format",
-    "recorder_path",
-    "recording",
     "resume_grace",
 )
 """Keys that are read and checked, but which nothing in this version acts on."""
@@ -312,7 +309,11 @@ def _configure(raw: dict[str, Any], environ: Mapping[str, str]) -> Config:
         config = attrs.evolve(
             config,
             recorder_path=raw.get("recorder_path") or config.recording.path or config.recorder_path,
-            recorder_format=raw.get("recorder_format") or config.recording.format or config.recorder_format,
+            recorder_format=(
+                config.recorder_format
+                if raw.get("recorder_format")
+                else config.recording.format or config.recorder_format
+            ),
         )
     problems = tuple(_contradictions(config, raw))
     if problems:

@@ -20,6 +20,7 @@ SrtpWish = Literal["off", "prefer", "require"]
 PrackWish = Literal["supported", "required", "off"]
 TimerWish = Literal["on", "accept", "off"]
 CodecName = Literal["PCMU", "PCMA", "G722", "opus"]
+RecordingFormat = Literal["wav", "mp3", "ogg", "flac"]
 SuiteName = Literal[
     "AES_CM_128_HMAC_SHA1_80",
     "AES_CM_128_HMAC_SHA1_32",
@@ -217,7 +218,7 @@ class RecordingConfig:
     """The `[recording]` table; `recorder_path` and `recorder_format` win over it."""
 
     path: str | None = None
-    format: str | None = None
+    format: RecordingFormat | None = None
     enabled: bool = True
     auto_start: bool = False
     samplerate: int = 16000
@@ -336,7 +337,7 @@ class Config:
     media_cache_path: str = "/tmp/mediacache"  # noqa: S108 - upstream's default
     outbound: OutboundConfig = OutboundConfig()
     recorder_path: str = "/tmp/recorder"  # noqa: S108 - upstream's default
-    recorder_format: str = "wav"
+    recorder_format: RecordingFormat = "wav"
     recording: RecordingConfig | None = None
     callrecord: CallRecordConfig | None = None
     ice_servers: tuple[IceServer, ...] = ()

@@ -33,7 +33,8 @@ IMPURE = {
 
 SHELLS = (
     *("shell/", "sip/shell/", "session/shell/", "control/", "speech/", "embed/", "testing/", "demo/"),
-    *("media/fetch.py", "media/ice/shell/", "media/webrtc/shell/", "media/plane/clock.py", "media/plane/port.py"),
+    *("media/fetch.py", "media/ice/shell/", "media/webrtc/shell/", "media/recording/shell/"),
+    *("media/plane/clock.py", "media/plane/port.py"),
     *("media/plane/ring_ports.py", "media/plane/uring.py"),
     *("app.py", "__main__.py", "cli.py", "dial_check.py", "journal.py", "logs.py", "outbound.py", "worker.py"),
 )

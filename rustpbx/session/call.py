@@ -27,7 +27,7 @@ from rustpbx.session.conversation import Conversation
 from rustpbx.session.dialling import DialError, Dialling, header_lines
 from rustpbx.session.effects import Effect, Input
 from rustpbx.session.ending import ENDINGS, SYSTEM, Ending, of_bye, of_hangup
-from rustpbx.session.options import CallOption, CallType, VadOption
+from rustpbx.session.options import CallOption, CallType, RecorderOption, VadOption
 from rustpbx.session.parting import parting_of
 from rustpbx.session.peering import PEER_CODECS, PeerAgreement, late_candidates, read_offer
 from rustpbx.session.playback import Drained, Output, ServerTrack
@@ -77,7 +77,8 @@ class CallConfig:
     for a call that the agent places: "" if it may be, else why not; `admit_transfer` for a blind transfer, `admit_leg`
     for one by a call of ours, named by its leg, which counts until `release_leg`. `srtp` says which calls are
     protected, `codecs` what they may be spoken in, `peer_codecs` those with browsers. `sip_port` is our own UDP port
-    for SIP. `dtmf_inband` looks for keys in the audio of calls whose option does not say.
+    for SIP. `dtmf_inband` looks for keys in the audio of calls whose option does not say. `recorder` records those whose
+    agent does not ask for it.
     """
 
     session_id: str
@@ -92,6 +93,7 @@ class CallConfig:
     admit_leg: Callable[[str, Uri], str] = lambda _leg, _callee: ""
     release_leg: Callable[[str], None] = lambda _leg: None
     dtmf_inband: bool = False
+    recorder: RecorderOption | None = None
     srtp: SrtpRules = NO_SRTP
     codecs: CodecRules = G711
     peer_codecs: CodecRules = PEER_CODECS
@@ -123,6 +125,8 @@ class CallCore:
         self._leg_closed = False
         self._flushing = False  # the leg is closed, and what was said last is being transcribed
         self._wanted_ringtone: str | None = None
+        self._recorder: RecorderOption | None = None
+        self._recording = False
         self._answer_headers: Lines = ()
         self._delayed_answer = b""
         self._ending: Ending = SYSTEM
@@ -415,6 +419,8 @@ class CallCore:
             self._take_option(cause.option)
             self._answer_headers = self._lines(cause.headers, now)
             self._play(self.talk.track.retire_ringtone(now), now)
+        else:
+            self._recorder = self._recorder or cause.recorder
         self._wanted_ringtone = cause.ringtone if isinstance(cause, commands.Ring) else None
         if self._peer_offer is None:
             self._out.append(effects.OpenLeg(self._incoming.local_host))
@@ -466,7 +472,9 @@ class CallCore:
         if self._wanted_ringtone is not None:
             self._play(self.talk.track.ring(self._wanted_ringtone, now), now)
 
-    def _send_ringing(self, _: commands.Ring, __: float) -> None:
+    def _send_ringing(self, cause: commands.Ring, _: float) -> None:
+        self._recorder = self._recorder or cause.recorder
+        self._record()
         self._out.append(sip.Ring(self.id, 180))
 
     def _restart_accept_timer(self, _: Input, now: float) -> None:
@@ -585,6 +593,14 @@ class CallCore:
             self.talk.track.ssrc = ready.ssrc
             self._out.append(effects.Tell(self.report.track_start(ready.ssrc, now)))
             self._play(self.talk.mutes(), now)
+        self._record()
+
+    def _record(self) -> None:
+        """Record as soon as there is a leg; the first one to ask for it says how."""
+        option = self._recorder or self.talk.option.recorder or self.config.recorder
+        if option is not None and self.report.track_started_at is not None and not self._recording:
+            self._recording = True
+            self._out.append(effects.Record(option))
 
     def _process_audio(self, now: float) -> None:
         """VAD and ASR as the option wants them; what cannot be had is one error each and disables nothing else."""

@@ -299,6 +299,9 @@ class Conversation:
     def _on_listening_failed(self, fact: effects.ListeningFailed, now: float) -> list[Output]:
         return [*self._report.error(fact.sender, fact.problem, fact.code, now)]
 
+    def _on_recording_failed(self, fact: effects.RecordingFailed, now: float) -> list[Output]:
+        return [*self._report.error("recorder", fact.problem, None, now)]
+
     _HANDLERS: ClassVar[Mapping[type, Callable[[Conversation, Any, float], list[Output]]]] = {
         commands.Tts: _on_playback,
         commands.Play: _on_playback,
@@ -326,6 +329,7 @@ class Conversation:
         effects.Heard: _on_heard,
         effects.ListeningFailed: _on_listening_failed,
         effects.PassEnded: _on_pass_ended,
+        effects.RecordingFailed: _on_recording_failed,
         media.SpeechStarted: _on_speech_started,
         media.SpeechEnded: _on_speech_ended,
         media.SilenceContinues: _on_silence,

@@ -16,7 +16,7 @@ from rustpbx.media.sdp.webrtc import OwnEnd, PeerOffer
 from rustpbx.media.webrtc import PeerFact
 from rustpbx.session.commands import Command
 from rustpbx.session.events import Event
-from rustpbx.session.options import MediaPassOption, SynthesisOption, TranscriptionOption
+from rustpbx.session.options import MediaPassOption, RecorderOption, SynthesisOption, TranscriptionOption
 from rustpbx.sip.events import Fact as SipFact
 from rustpbx.sip.events import IncomingCall, Wish
 from rustpbx.sip.uri import Uri
@@ -244,6 +244,13 @@ class ListeningFailed:
 
 
 @attrs.frozen
+class RecordingFailed:
+    """The recording has not begun, or ends here."""
+
+    problem: str
+
+
+@attrs.frozen
 class KeyFailed:
     """The plane cannot press this key."""
 
@@ -287,6 +294,7 @@ ShellFact = (
     | ListeningEnded
     | ListeningFailed
     | PassEnded
+    | RecordingFailed
     | KeyFailed
 )
 Input = Command | SipFact | MediaFact | PeerFact | ShellFact
@@ -467,6 +475,13 @@ class StopPass:
 
 
 @attrs.frozen
+class Record:
+    """Record both sides from now on, until the leg is closed; `RecordingFailed` comes back if that goes wrong."""
+
+    option: RecorderOption
+
+
+@attrs.frozen
 class Entry:
     """One thing to say within a playback: text, or `pcm` (s16le mono 16 kHz) in its place.
 
@@ -576,6 +591,7 @@ Effect = (
     | PassMedia
     | FlushPass
     | StopPass
+    | Record
     | LimitSilence
     | StartTrack
     | Say

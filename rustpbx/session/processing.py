@@ -34,9 +34,3 @@ def unavailable(option: CallOption) -> Iterator[tuple[str, str]]:
     """What the option asks for and this version does not have, as (sender, problem): one error event each."""
     if option.vad is not None and option.vad.type not in VAD_ENGINES:
         yield "vad", f"vad type {option.vad.type} is not available in this version; {VAD_ENGINES[0]} is used instead"
-    parts = {
-        "recorder": option.recorder is not None,
-    }
-    for part, wanted in parts.items():
-        if wanted:
-            yield part, f"{part} is not available in this version"

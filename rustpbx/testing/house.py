@@ -76,6 +76,7 @@ def server_config(**changes: Any) -> Config:
         rtp_end_port=12999,
         max_calls=20,
         media_cache_path="",
+        recorder_path="",
     )
     return attrs.evolve(config, **changes)
 

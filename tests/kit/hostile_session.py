@@ -170,6 +170,7 @@ class World:
         self.leg: effects.LegReady | None = None
         self.closed = False
         self.watching = False
+        self.recording = False
         self.listening = False
         self.passing = False
         self.speaking = False
@@ -253,6 +254,10 @@ class World:
                 assert self.has_leg
                 assert not self.watching
                 self.watching = True
+            case effects.Record():
+                assert self.has_leg
+                assert not self.recording
+                self.recording = True
             case effects.Listen():
                 assert self.has_leg
                 assert not self.listening

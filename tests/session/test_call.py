@@ -10,6 +10,7 @@ from rustpbx.media import events as media
 from rustpbx.session import commands, effects, events
 from rustpbx.session.options import (
     CallOption,
+    MediaPassOption,
     RecorderOption,
     SipOption,
     SynthesisOption,
@@ -468,14 +469,44 @@ def test_commands_in_the_wrong_state_are_one_error_each() -> None:
 
 def test_processors_fail_one_by_one_after_the_answer() -> None:
     """An unknown VAD does not take ASR down, and the errors come behind `answer`."""
-    option = CallOption(vad=VadOption(type="nop"), asr=TranscriptionOption(), recorder=RecorderOption(), denoise=True)
+    option = CallOption(vad=VadOption(type="nop"), asr=TranscriptionOption(), media_pass=MediaPassOption(url="ws://h/"))
     bench = Bench()
     bench.incoming()
     bench.attach()
     out = bench.give(commands.Accept(option=option))
     assert names(out) == ["trackStart", "answer", "error", "error"]
-    processors = (effects.Denoise, effects.WatchSpeech, effects.Listen)
+    processors = (effects.WatchSpeech, effects.Listen)
     assert [type(effect) for effect in out if isinstance(effect, processors)] == list(processors)
+
+
+def test_the_first_option_to_ask_for_a_recording_is_obeyed_from_the_legs_opening_on() -> None:
+    """`ringing` without early media has nothing to record yet; what `accept` says of it later is ignored."""
+    bench = Bench()
+    bench.incoming()
+    bench.attach()
+    first, second = RecorderOption(recorder_file="first"), RecorderOption(recorder_file="second")
+    assert not any(isinstance(effect, effects.Record) for effect in bench.give(commands.Ring(recorder=first)))
+    out = bench.give(commands.Accept(option=CallOption(recorder=second)))
+    assert [effect for effect in out if isinstance(effect, effects.Record)] == [effects.Record(first)]
+
+
+def test_early_media_is_recorded() -> None:
+    """`ringing` with early media and a recorder records at once, and only once."""
+    bench = Bench()
+    bench.incoming()
+    bench.attach()
+    ring = commands.Ring(early_media=True, recorder=RecorderOption())
+    out = [*bench.give(ring), *bench.give(commands.Accept(option=CallOption(recorder=RecorderOption())))]
+    assert [effect for effect in out if isinstance(effect, effects.Record)] == [effects.Record(RecorderOption())]
+
+
+def test_a_recording_that_fails_is_an_error_and_no_end() -> None:
+    """A full disk is one `error` of the recorder; the call stays as it is."""
+    bench = answered_incoming()
+    (error,) = told(bench.give(effects.RecordingFailed("No space left on device")))
+    assert isinstance(error, events.ErrorEvent)
+    assert (error.sender, error.error) == ("recorder", "No space left on device")
+    assert bench.core.state is Call.TALKING
 
 
 def test_transcription_may_wait_for_the_answer() -> None:

@@ -93,6 +93,10 @@ class Hearing:
         """Serve a new tap."""
         self._listening.add(leg, tap)
 
+    def flush(self, leg: Leg) -> None:
+        """Its taps get what they have not had."""
+        self._listening.flush(leg, self._now)
+
     def mute(self, slot: int, muted: bool) -> None:
         """Nobody hears this leg, or everybody who listens does again."""
         if self._muted[slot] != muted:

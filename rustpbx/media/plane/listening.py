@@ -53,6 +53,7 @@ class Listening:
         tick = self._bank.tick
         leg.taps.append(tap)
         leg.listen()
+        tap.since = tick
         tap.due = self._first(tap.frames, tick)
         self._wheel[(tick + tap.due) % WHEEL].append((leg, tap))
 
@@ -69,6 +70,7 @@ class Listening:
             for listener in listeners:
                 tap = listener[1]
                 tap.due = tap.frames
+                tap.since = tick
                 self._wheel[(tick + tap.frames) % WHEEL].append(listener)
             size = _rows(frames)
             for start in range(0, len(listeners), size):
@@ -78,6 +80,13 @@ class Listening:
                 except Exception:  # noqa: BLE001 - the leg at fault is found below
                     for listener in group:
                         self._alone(listener, frames, now)
+
+    def flush(self, leg: Leg, now: float) -> None:
+        """Send the taps of a leg what they have not had; the latest tick was due at `now`."""
+        for tap in leg.taps:
+            frames = min(self._bank.tick - tap.since, tap.frames)
+            if frames and not tap.closed:
+                self._alone((leg, tap), frames, now)
 
     def _groups(self, due: list[Listener]) -> dict[tuple[int, bool], list[Listener]]:
         """By length of block and direction; taps that are closed are let go of."""

@@ -437,7 +437,9 @@ class Plane:
         """Stop whatever the leg does, but keep its slot and ports."""
         if leg.source is not None:
             leg.source.stop()
-        for tap in leg.taps:
+        if not leg.failed:
+            self._hearing.flush(leg)
+        for tap in list(leg.taps):
             tap.close()
         leg.taps.clear()
         self._bridging.remove(leg)

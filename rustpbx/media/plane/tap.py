@@ -105,8 +105,8 @@ class Tap:
     """One listener; from `Plane.tap`, closed by leaving its `with` block or with the leg.
 
     `blocks` yields the audio, silence included, without a gap from the leg's first packet on; the first block may be
-    shorter. When `capacity` blocks wait, the oldest is dropped and counted in `dropped`: late audio is worse than lost
-    audio, and the tick never waits.
+    shorter, and so is the last one, which comes when the leg is closed. When `capacity` blocks wait, the oldest is
+    dropped and counted in `dropped`: late audio is worse than lost audio, and the tick never waits.
     """
 
     def __init__(self, *, seconds: float, capacity: int, played: bool = False) -> None:
@@ -115,6 +115,7 @@ class Tap:
         if not 1 <= self.frames <= LONGEST_BLOCK or capacity < 1:
             raise MediaError(f"a tap has blocks of 0.02 to {LONGEST_BLOCK * TICK} s and room for at least one")
         self.due = self.frames  # frames of the next block: fewer in the first, if the plane likes
+        self.since = 0  # the tick of the latest block
         self.dropped = 0
         self.blocks = AudioBlocks(capacity)
         self._ended = False

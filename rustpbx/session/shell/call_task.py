@@ -12,11 +12,12 @@ import trio
 
 from rustpbx.errors import LocalError, MediaError, OverloadedError, RustpbxError
 from rustpbx.journal import Journal
+from rustpbx.media.recording.shell.recorder import Recording
 from rustpbx.media.webrtc.shell import PeerLeg, PeerWish
 from rustpbx.session import effects
 from rustpbx.session.call import CallCore
 from rustpbx.session.effects import Effect, Input
-from rustpbx.session.options import CallType, MediaPassOption
+from rustpbx.session.options import CallType, MediaPassOption, RecorderOption
 from rustpbx.session.params import SessionParams
 from rustpbx.session.shell.attachment import Attachment
 from rustpbx.session.shell.copying import copy_audio
@@ -53,6 +54,7 @@ class CallTask:
         self.broken = False
         self.refer_legs: set[str] = set()
         """The legs of its transfers that are open."""
+        self.recording: Recording | None = None
 
     @property
     def id(self) -> str:
@@ -214,6 +216,8 @@ class _Performer:
                 self._passed().flush()
             case effects.StopPass():
                 self._passed().stop()
+            case effects.Record():
+                return self._record(effect.option)
             case effects.StartTrack():
                 self._start_track(effect)
             case effects.Say():
@@ -259,6 +263,16 @@ class _Performer:
     async def _listen(self, wanted: effects.Listen) -> None:
         await listen(wanted, self._task.id, self._services, self._task.deliver)
         self._task.deliver(effects.ListeningEnded(wanted.leg))
+
+    def _record(self, option: RecorderOption) -> effects.RecordingFailed | None:
+        recordings, task = self._services.recordings, self._task
+        if recordings is None:
+            return effects.RecordingFailed("nothing is recorded here")
+        try:
+            task.recording = recordings.begin(task.id, option, lambda why: task.deliver(effects.RecordingFailed(why)))
+        except MediaError as problem:
+            return effects.RecordingFailed(str(problem))
+        return None
 
     async def _announce(self, call: IncomingCall) -> None:
         clock = self._services.clock

@@ -214,6 +214,7 @@ class Registry:
             peer_codecs=self._peer_codecs,
             sip_port=self._sip_port,
             dtmf_inband=self._dtmf_inband,
+            recorder=None if self._services.recordings is None else self._services.recordings.unasked,
         )
         core = CallCore(config, clock.wall, self._rng.getrandbits(31), clock.now())
         call = CallTask(core, params, self._services)

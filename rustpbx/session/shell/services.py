@@ -10,6 +10,7 @@ from rustpbx.errors import RustpbxError
 from rustpbx.media.fetch import Fetcher
 from rustpbx.media.plane.plane import Plane
 from rustpbx.media.webrtc.shell import WebRtc
+from rustpbx.session.shell.recording import Recordings
 from rustpbx.shell.clock import Clock
 from rustpbx.shell.network import Network
 from rustpbx.sip.events import IncomingCall
@@ -37,7 +38,7 @@ class Announcer(Protocol):
 class Services:
     """One per server. `stack` is None where SIP is not configured, `speech_cache` where no speech is kept.
 
-    Without `webrtc` there are no calls with browsers.
+    Without `webrtc` there are no calls with browsers, without `recordings` no recordings.
     """
 
     clock: Clock
@@ -49,3 +50,4 @@ class Services:
     stack: Stack | None = None
     speech_cache: SpeechCache | None = None
     webrtc: WebRtc | None = None
+    recordings: Recordings | None = None
