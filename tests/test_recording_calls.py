@@ -96,6 +96,7 @@ async def test_mute_is_silence_in_the_recording(tmp_path: Path) -> None:
         await agent.send("unmute", trackId=agent.events[0]["trackId"])
         await trio.sleep(0.5)
         await call.say(tone(0.5))
+        await trio.sleep(0.2)
         await agent.send("hangup")
         await over(agent)
     _, pcm = decoded(only_file(tmp_path))

@@ -77,8 +77,8 @@ class CallConfig:
     for a call that the agent places: "" if it may be, else why not; `admit_transfer` for a blind transfer, `admit_leg`
     for one by a call of ours, named by its leg, which counts until `release_leg`. `srtp` says which calls are
     protected, `codecs` what they may be spoken in, `peer_codecs` those with browsers. `sip_port` is our own UDP port
-    for SIP. `dtmf_inband` looks for keys in the audio of calls whose option does not say. `recorder` records those whose
-    agent does not ask for it.
+    for SIP. `dtmf_inband` looks for keys in the audio of calls whose option does not say. `recorder` records those
+    whose agent does not ask for it.
     """
 
     session_id: str
