@@ -10,7 +10,6 @@ from rustpbx.media import events as media
 from rustpbx.session import commands, effects, events
 from rustpbx.session.options import (
     CallOption,
-    MediaPassOption,
     RecorderOption,
     SipOption,
     SynthesisOption,
@@ -468,14 +467,14 @@ def test_commands_in_the_wrong_state_are_one_error_each() -> None:
 
 
 def test_processors_fail_one_by_one_after_the_answer() -> None:
-    """An unknown VAD does not take ASR down, and the errors come behind `answer`."""
-    option = CallOption(vad=VadOption(type="nop"), asr=TranscriptionOption(), media_pass=MediaPassOption(url="ws://h/"))
+    """An unknown VAD does not take ASR down, and the error comes behind `answer`."""
+    option = CallOption(vad=VadOption(type="nop"), asr=TranscriptionOption(), denoise=True)
     bench = Bench()
     bench.incoming()
     bench.attach()
     out = bench.give(commands.Accept(option=option))
-    assert names(out) == ["trackStart", "answer", "error", "error"]
-    processors = (effects.WatchSpeech, effects.Listen)
+    assert names(out) == ["trackStart", "answer", "error"]
+    processors = (effects.Denoise, effects.WatchSpeech, effects.Listen)
     assert [type(effect) for effect in out if isinstance(effect, processors)] == list(processors)
 
 
