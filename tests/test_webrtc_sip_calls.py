@@ -98,7 +98,7 @@ async def test_hold_and_resume_by_re_invite() -> None:
     async with settled_house() as house, softphone(house) as phone:
         await phone.talks("before")
         offer = phone.browser.offer
-        held = offer.replace("a=mid:0", "a=inactive\r\na=mid:0").replace(" 2 IN IP4", " 3 IN IP4")
+        held = offer.replace("a=sendrecv", "a=inactive").replace(" 2 IN IP4", " 3 IN IP4")
         outcome = await phone.call.re_offer(held.encode())
         assert isinstance(outcome, sip.OfferAnswered)
         assert b"a=inactive" in outcome.body

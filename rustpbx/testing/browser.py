@@ -27,7 +27,7 @@ from rustpbx.media.codec.base import Coder
 from rustpbx.media.codec.registry import make_coder, make_stream_coder
 from rustpbx.media.dtls import Association, Certificate
 from rustpbx.media.dtmf import DigitReceiver, digit_packets
-from rustpbx.media.events import Codec, MediaFormat, Pcm, SrtpKeys
+from rustpbx.media.events import Codec, Direction, MediaFormat, Pcm, SrtpKeys
 from rustpbx.media.ice import Close, Gathered, IceAgent, IceOptions, Restart, Trickled
 from rustpbx.media.ice.shell import IceTransport
 from rustpbx.media.rtp import RtpPacket, build_rtp, is_rtcp, parse_rtp
@@ -153,6 +153,7 @@ class Browser:
             rtpmaps=tuple(rtpmaps),
             fmtps=(Fmtp("111", "minptime=10;useinbandfec=1"),) if Codec.OPUS in self.habits.codecs else (),
             rtcp_mux=True,
+            direction=Direction.SENDRECV,
             fingerprints=(self._certificate.fingerprint,),
             setup=self.habits.setup,
             attributes=(Attribute("mid", "0"), *ice_attributes(ice)),
