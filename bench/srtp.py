@@ -24,6 +24,7 @@ from rustpbx.media.plane.port import Datagram, Parcel
 from rustpbx.media.rtp import RtpPacket, build_rtp
 from rustpbx.media.srtp import Sealer
 from rustpbx.shell.clock import TrioClock
+from rustpbx.shell.network import Datagrams
 from rustpbx.shell.offload import Offload
 
 TICK = 0.02
@@ -58,6 +59,10 @@ class Tray:
     def open(self, host: str, port: int) -> int:  # noqa: ARG002 - one interface
         """Any port is free."""
         return port
+
+    def adopt(self, sock: Datagrams) -> int:
+        """Nobody has one."""
+        return sock.address[1]
 
     def close(self, handle: int) -> None:
         """Nothing is held."""

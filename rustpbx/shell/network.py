@@ -40,6 +40,11 @@ class Datagrams(Protocol):
         """Give the port back; idempotent."""
         ...
 
+    @property
+    def raw(self) -> socket.socket | None:
+        """The operating system's socket, for somebody else to receive from it; None where there is none (in memory)."""
+        ...
+
 
 class Network(Protocol):
     """Streams, listeners, datagrams, names. The in-memory one lives in `rustpbx.testing`."""
@@ -112,6 +117,10 @@ class _UdpSocket:
 
     def close(self) -> None:
         self._sock.close()
+
+    @property
+    def raw(self) -> socket.socket | None:
+        return self._raw
 
 
 @contextmanager

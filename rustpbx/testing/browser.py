@@ -48,7 +48,7 @@ from rustpbx.media.sdp.parser import parse_sdp
 from rustpbx.media.seq import extend
 from rustpbx.media.srtp import Opener, Sealer
 from rustpbx.media.webrtc import Described, Peer, PeerGone, PeerLost, PeerSecured, Send
-from rustpbx.media.webrtc.peer import Effect, Input
+from rustpbx.media.webrtc.peer import Effect, Input, Moved
 from rustpbx.shell.drive import drive, settle
 from rustpbx.shell.network import Network
 from rustpbx.testing.line import KEPT
@@ -296,7 +296,7 @@ class Browser:
             case PeerGone():
                 self.gone = True
                 self._end()
-            case Described() | Send():
+            case Described() | Moved() | Send():
                 pass
 
     def _secure(self, keys: SrtpKeys) -> None:

@@ -17,7 +17,7 @@ import trio
 from rustpbx.core import Address
 from rustpbx.shell.network import Datagrams
 from rustpbx.shell.records import Answer, Kind
-from rustpbx.testing.wire import FIRST_EPHEMERAL, Wire, os_error
+from rustpbx.testing.wire import FIRST_EPHEMERAL, Deliver, Wire, os_error
 
 RECEIVE_QUEUE = 256  # datagrams; a full queue drops the newest, as a kernel does
 STREAM_BUFFER = 64 * 1024  # bytes on the way in one direction; then `send_all` waits, as TCP does
@@ -36,7 +36,7 @@ class MemoryNetwork:
     async def open_datagrams(self, host: str, port: int) -> Datagrams:
         """Bind a UDP address. Raises OSError (EADDRINUSE, EADDRNOTAVAIL)."""
         await trio.lowlevel.checkpoint()
-        return _Datagrams(self.wire, own_ip(self.ip, host), host or self.ip, port)
+        return MemoryDatagrams(self.wire, own_ip(self.ip, host), host or self.ip, port)
 
     async def connect(self, host: str, port: int) -> trio.abc.Stream:
         """Open a stream, which takes a round trip of the link.
@@ -93,7 +93,7 @@ def own_ip(ip: str, asked: str) -> str:
     return ip
 
 
-class _Datagrams:
+class MemoryDatagrams:
     """One bound UDP socket."""
 
     def __init__(self, wire: Wire, ip: str, shown: str, port: int) -> None:
@@ -102,8 +102,25 @@ class _Datagrams:
         self._bound = wire.bind(ip, port, self._deliver)
         self.address: Address = (shown, self._bound[1])
         self._closed = False
+        self._diverted: Deliver | None = None
+
+    @property
+    def raw(self) -> socket.socket | None:
+        """There is none."""
+        return None
+
+    @property
+    def bound(self) -> Address:
+        """Where it is bound on the wire."""
+        return self._bound
+
+    def divert(self, deliver: Deliver | None) -> None:
+        """What comes goes there instead, or comes here again."""
+        self._diverted = deliver
 
     def _deliver(self, data: bytes, source: Address) -> bool:
+        if self._diverted is not None:
+            return self._diverted(data, source)
         try:
             self._send.send_nowait((data, source))
         except trio.WouldBlock:
@@ -111,21 +128,25 @@ class _Datagrams:
         return True
 
     async def send(self, data: bytes, destination: Address) -> None:
+        """See `Datagrams`."""
         await trio.lowlevel.checkpoint()
         if self._closed:
             raise trio.ClosedResourceError
         self._wire.send(self._bound, destination, bytes(data))
 
     def send_now(self, data: bytes, destination: Address) -> bool:
+        """See `Datagrams`."""
         if self._closed:
             return False
         self._wire.send(self._bound, destination, bytes(data))
         return True
 
     async def receive(self) -> tuple[bytes, Address]:
+        """See `Datagrams`."""
         return await self._receive.receive()
 
     def close(self) -> None:
+        """See `Datagrams`."""
         if self._closed:
             return
         self._closed = True

@@ -11,6 +11,7 @@ import numpy as np
 from rustpbx.core import Address
 from rustpbx.media.plane.port import Datagram, Parcel
 from rustpbx.media.plane.stages import Bytes
+from rustpbx.shell.network import Datagrams
 from rustpbx.testing.wire import os_error
 
 
@@ -38,6 +39,12 @@ class NullPorts:
             raise os_error(errno.EADDRINUSE)
         handle = next(self._handles)
         self._open[handle] = (host, port)
+        return handle
+
+    def adopt(self, sock: Datagrams) -> int:
+        """Take somebody else's socket."""
+        handle = next(self._handles)
+        self._open[handle] = sock.address
         return handle
 
     def close(self, handle: int) -> None:

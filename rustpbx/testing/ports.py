@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections import deque
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 
@@ -12,7 +13,8 @@ from rustpbx.core import Address
 from rustpbx.media.plane.bank import PACKET
 from rustpbx.media.plane.port import ROWS, Datagram, Parcel
 from rustpbx.media.plane.stages import Bytes
-from rustpbx.testing.network import own_ip
+from rustpbx.shell.network import Datagrams
+from rustpbx.testing.network import MemoryDatagrams, own_ip
 from rustpbx.testing.wire import Wire
 
 RECEIVE_QUEUE = 64  # datagrams per port, more than a second of audio; a full queue drops the newest, as a kernel does
@@ -29,6 +31,7 @@ class MemoryPorts:
         self._handles = itertools.count(1)
         self._queues: dict[int, deque[tuple[bytes, Address]]] = {}
         self._addresses: dict[int, Address] = {}
+        self._adopted: dict[int, MemoryDatagrams] = {}
         self._ready: dict[int, None] = {}  # an ordered set
         self.packets: Bytes = np.zeros((ROWS, PACKET), np.uint8)
         self._row = 0
@@ -37,23 +40,36 @@ class MemoryPorts:
         """Bind a port. Raises OSError (EADDRINUSE, EADDRNOTAVAIL)."""
         ip = own_ip(self.ip, host)
         handle = next(self._handles)
-
-        def deliver(data: bytes, source: Address) -> bool:
-            queue = self._queues[handle]
-            if len(queue) >= RECEIVE_QUEUE:
-                return False
-            queue.append((data, source))
-            self._ready[handle] = None
-            return True
-
-        self._addresses[handle] = self.wire.bind(ip, port, deliver)
+        self._addresses[handle] = self.wire.bind(ip, port, partial(self._deliver, handle))
         self._queues[handle] = deque()
         return handle
+
+    def adopt(self, sock: Datagrams) -> int:
+        """Receive what comes to somebody else's socket, and send from it, until `close`."""
+        assert isinstance(sock, MemoryDatagrams)  # noqa: S101 - a wire has no others
+        handle = next(self._handles)
+        self._addresses[handle] = sock.bound
+        self._queues[handle] = deque()
+        self._adopted[handle] = sock
+        sock.divert(partial(self._deliver, handle))
+        return handle
+
+    def _deliver(self, handle: int, data: bytes, source: Address) -> bool:
+        queue = self._queues[handle]
+        if len(queue) >= RECEIVE_QUEUE:
+            return False
+        queue.append((data, source))
+        self._ready[handle] = None
+        return True
 
     def close(self, handle: int) -> None:
         """Give a port back; what it had not read is lost. An unknown handle is ignored."""
         if handle in self._addresses:
-            self.wire.unbind(self._addresses.pop(handle))
+            address, adopted = self._addresses.pop(handle), self._adopted.pop(handle, None)
+            if adopted is None:
+                self.wire.unbind(address)
+            else:
+                adopted.divert(None)
             del self._queues[handle]
             self._ready.pop(handle, None)
 

@@ -14,6 +14,7 @@ from rustpbx.media.codec.g711 import PCMA, PCMU
 from rustpbx.media.events import Pcm
 from rustpbx.media.plane.port import Datagram, Parcel, RealPorts
 from rustpbx.media.plane.stages import Bytes
+from rustpbx.shell.network import Datagrams
 from rustpbx.sip.hop import Transport
 from rustpbx.sip.message import Request, Response
 from rustpbx.sip.parser import parse_message
@@ -64,6 +65,10 @@ class WatchedPorts:
     def open(self, host: str, port: int) -> int:
         """Bind a port."""
         return self._ports.open(host, port)
+
+    def adopt(self, sock: Datagrams) -> int:
+        """Receive on somebody else's socket."""
+        return self._ports.adopt(sock)
 
     def close(self, handle: int) -> None:
         """Give it back."""

@@ -20,6 +20,7 @@ from rustpbx.media.plane.plane import Plane, PlaneConfig
 from rustpbx.media.plane.port import ROWS, Datagram, Parcel
 from rustpbx.media.plane.stages import Bytes
 from rustpbx.media.rtp import RtpPacket, build_rtp, is_rtcp, parse_rtp
+from rustpbx.shell.network import Datagrams
 from rustpbx.shell.offload import Offload
 
 PHONE: Address = ("192.0.2.7", 4000)
@@ -46,6 +47,10 @@ class ListPorts:
             raise OSError(errno.EADDRINUSE, "taken")
         self.opened.add(port)
         return port
+
+    def adopt(self, sock: Datagrams) -> int:
+        """Somebody else's socket, by its port."""
+        return self.open(*sock.address)
 
     def close(self, handle: int) -> None:
         """Unbind; what waits is lost."""

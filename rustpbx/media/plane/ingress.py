@@ -86,6 +86,14 @@ class Ingress:
             self._rtcp[leg.rtcp] = leg
             self._early[leg.rtp] = Early()
 
+    def attend(self, leg: Leg) -> None:
+        """Read the socket that a carried leg has been lent, until it is left."""
+        self._rtp[leg.rtp] = leg
+
+    def leave(self, leg: Leg) -> None:
+        """Read it no more."""
+        self._rtp.pop(leg.rtp, None)
+
     def remove(self, leg: Leg) -> None:
         """Read them no more."""
         self._streams.pop(leg.slot, None)
@@ -146,6 +154,8 @@ class Ingress:
             leg = by_handle.get(handle)
             if leg is None:
                 self._aside(handle, self._views[row][:size], source, epoch)
+            elif leg.aside is not None and (source != leg.path or self._views[row][0] >> 6 != VERSION):
+                leg.aside(bytes(self._views[row][:size]), source)
             elif leg.opener is not None:
                 opened = self._open(leg, datagram, now, epoch)
                 if opened:

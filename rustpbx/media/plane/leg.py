@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 
 import attrs
 import trio
@@ -17,6 +18,7 @@ from rustpbx.media.plane.binding import Bound
 from rustpbx.media.plane.coded import Coded
 from rustpbx.media.plane.keypad import Keypad
 from rustpbx.media.plane.latch import Latch
+from rustpbx.media.plane.outlet import Carrier
 from rustpbx.media.plane.playout import LawPlayout, Playout, WidePlayout, fit
 from rustpbx.media.plane.report import Reporter
 from rustpbx.media.plane.source import Source
@@ -27,6 +29,9 @@ from rustpbx.media.rtp import RtpPacket
 from rustpbx.media.srtp import Opener, Sealer
 from rustpbx.media.vad.activity import Activity
 from rustpbx.media.vad.detector import Detector
+
+Aside = Callable[[bytes, Address], None]
+"""Takes a datagram, and where it came from."""
 
 RECEIVING = frozenset({Direction.SENDRECV, Direction.RECVONLY})
 SENDING = frozenset({Direction.SENDRECV, Direction.SENDONLY})
@@ -70,6 +75,9 @@ class Leg:
     bound: Bound | None = None  # its ports, if it has any of its own
     format: MediaFormat | None = None
     latch: Latch | None = None
+    carrier: Carrier | None = None  # takes its packets to the peer, if it has neither ports nor a stream
+    path: Address | None = None  # where its peer is proved to be, while we do what the carrier would
+    aside: Aside | None = None  # takes what comes to the socket of that path and is no media of the peer's
     believed: Address | None = None  # the latch's address, where the drain loop finds it fastest
     former: Address | None = None  # whom the port's last call believed: it may still be sending
     stream: Stream | None = None  # in place of ports
@@ -158,8 +166,7 @@ class Leg:
         self._protect(media.srtp)
         before, self.format = self.format, media
         bank, slot = self.bank, self.slot
-        self.latch = Latch(media.remote, now, barred=self.former)
-        self.believed = None
+        self.locate(media.remote, now)
         bank.receive_pt[slot] = media.receive_pt if media.direction in RECEIVING else -1
         if changed or not self.receiving:
             self.forget()
@@ -173,6 +180,11 @@ class Leg:
             bank.frames[slot], bank.phase[slot] = frames, 0
         bank.sending[slot] = media.direction in SENDING
         bank.marker[slot] |= before is None or before.direction not in SENDING
+
+    def locate(self, remote: Address, now: float) -> None:
+        """Look for the peer anew: where its path leads, or where `remote` says."""
+        self.latch = Latch(self.path or remote, now, barred=self.former)
+        self.believed = self.path
 
     def carry(self, coder: Coder) -> None:
         """Have the stream's codec. There is no agreement to obey: both directions are open."""

@@ -16,6 +16,7 @@ from typing import Any
 import attrs
 import trio
 
+from rustpbx.core import Address
 from rustpbx.errors import MediaError
 from rustpbx.journal import Journal
 from rustpbx.media.codec.registry import make_stream_coder
@@ -28,7 +29,7 @@ from rustpbx.media.plane.egress import Egress
 from rustpbx.media.plane.foresight import Foresight
 from rustpbx.media.plane.hearing import Hearing
 from rustpbx.media.plane.ingress import Ingress
-from rustpbx.media.plane.leg import Leg, Watch
+from rustpbx.media.plane.leg import Aside, Leg, Watch
 from rustpbx.media.plane.outlet import Carrier, Outlet
 from rustpbx.media.plane.port import Ports
 from rustpbx.media.plane.report import Reporter
@@ -41,6 +42,7 @@ from rustpbx.media.plane.vigil import Vigil
 from rustpbx.media.vad.activity import Activity
 from rustpbx.media.vad.detector import ENGINES, frame_length, make_detector
 from rustpbx.shell.clock import Clock
+from rustpbx.shell.network import Datagrams
 from rustpbx.shell.offload import InlineOffload, Offload
 
 log = Journal(__name__)
@@ -175,8 +177,37 @@ class Plane:
         `carrier` takes each packet that leaves, on the plane's tick: it must not wait. `arrive` brings those that come.
         Raises as `open_leg` does.
         """
-        opened = self._new_leg(leg, self._take(leg), facts, rtp=self._outlet.connect(carrier))
+        opened = self._new_leg(leg, self._take(leg), facts, rtp=self._outlet.connect(carrier), carrier=carrier)
         return LegOpened(leg, 0, opened.ssrc)
+
+    def adopt(self, leg: str, sock: Datagrams, peer: Address, aside: Aside) -> None:
+        """Carry a carried leg's packets ourselves from now on, those between `sock` and `peer`, with all the others'.
+
+        `aside` is handed whatever else comes to `sock`, on the plane's tick, and where it came from. Until `give_back`,
+        or the end of the leg, nobody else may receive there. Raises `MediaError` if there is no such leg.
+        """
+        found = self._find(leg)
+        self.give_back(leg)
+        self._outlet.disconnect(found.rtp)
+        found.rtp, found.path, found.aside = self._ports.adopt(sock), peer, aside
+        if not found.failed:
+            self._ingress.attend(found)
+        self._relocate(found)
+
+    def give_back(self, leg: str) -> None:
+        """Undo `adopt`: the carrier carries again. Raises `MediaError` if there is no such leg."""
+        found = self._find(leg)
+        if found.path is None or found.carrier is None:
+            return
+        self._ingress.leave(found)
+        self._ports.close(found.rtp)
+        found.rtp, found.path, found.aside = self._outlet.connect(found.carrier), None, None
+        self._relocate(found)
+
+    def _relocate(self, leg: Leg) -> None:
+        if leg.format is not None:
+            leg.locate(leg.format.remote, self._clock.now())
+            self._egress.route(leg)
 
     def lend_port(self) -> int:
         """A port of our range for a carried leg's own sockets, until `return_port`. Raises `OverloadedError`."""
@@ -251,6 +282,8 @@ class Plane:
         found.failed = True  # whatever still holds the leg does nothing with it
         if found.bound is not None:
             self._bindings.unbind(found.bound, found.believed, self._clock.now())
+        if found.path is not None:
+            self._ports.close(found.rtp)
         self._outlet.disconnect(found.rtp)
         self._bank.give(found.slot)
         return stats

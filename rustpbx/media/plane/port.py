@@ -15,8 +15,10 @@ from typing import Protocol
 import numpy as np
 
 from rustpbx.core import Address
+from rustpbx.errors import LocalError
 from rustpbx.media.plane.bank import PACKET
 from rustpbx.media.plane.stages import Bytes
+from rustpbx.shell.network import Datagrams
 
 RECEIVE_BUFFER = 256 * 1024
 """Bytes of kernel buffer asked for each socket: about a second of one call, so that a stall loses nothing."""
@@ -42,6 +44,13 @@ class Ports(Protocol):
 
     def open(self, host: str, port: int) -> int:
         """Bind `port` on the IP literal `host` and return its handle. Raises OSError if it is in use."""
+        ...
+
+    def adopt(self, sock: Datagrams) -> int:
+        """Receive what comes to somebody else's socket, and send from it: its handle, until `close`.
+
+        The socket stays its owner's, who must not receive on it meanwhile.
+        """
         ...
 
     def close(self, handle: int) -> None:
@@ -86,6 +95,13 @@ def bound_socket(host: str, port: int) -> socket.socket:
     return sock
 
 
+def lent_socket(sock: Datagrams) -> socket.socket:
+    """Somebody else's socket under a descriptor of our own: either side may close its one."""
+    if sock.raw is None:
+        raise LocalError("a socket in memory cannot be lent to the operating system")
+    return sock.raw.dup()
+
+
 class RealPorts(Ports, Protocol):
     """`Ports` that own something of the operating system's."""
 
@@ -106,7 +122,12 @@ class _Sockets:
         self._row = 0
 
     def open(self, host: str, port: int) -> int:
-        sock = bound_socket(host, port)
+        return self._hold(bound_socket(host, port))
+
+    def adopt(self, sock: Datagrams) -> int:
+        return self._hold(lent_socket(sock))
+
+    def _hold(self, sock: socket.socket) -> int:
         try:
             self._watch(sock)
         except BaseException:

@@ -17,8 +17,9 @@ import numpy as np
 from rustpbx.core import Address
 from rustpbx.journal import Journal
 from rustpbx.media.plane.bank import PACKET
-from rustpbx.media.plane.port import Datagram, Parcel, bound_socket
+from rustpbx.media.plane.port import Datagram, Parcel, bound_socket, lent_socket
 from rustpbx.media.plane.uring import SQE, Array, Bytes, Ring, aligned
+from rustpbx.shell.network import Datagrams
 
 log = Journal(__name__)
 
@@ -78,7 +79,13 @@ class RingPorts:
 
     def open(self, host: str, port: int) -> int:
         """Bind `port` on the IP literal `host` and return its handle. Raises OSError if it is in use."""
-        sock = bound_socket(host, port)
+        return self._hold(bound_socket(host, port))
+
+    def adopt(self, sock: Datagrams) -> int:
+        """Receive what comes to somebody else's socket, and send from it; see `Ports`."""
+        return self._hold(lent_socket(sock))
+
+    def _hold(self, sock: socket.socket) -> int:
         handle = sock.fileno()
         self._serial = self._serial % 0xFFFFFF + 1  # never 0, which is that of a closed one
         if handle >= self._serial_of.size:

@@ -39,7 +39,12 @@ class Send:
     data: bytes = attrs.field(repr=False)
 
 
-Effect = Described | Send | PeerSecured | PeerLost | PeerGone
+@attrs.frozen
+class Moved:
+    """There is a path, or another one than before."""
+
+
+Effect = Described | Send | Moved | PeerSecured | PeerLost | PeerGone
 
 _TRIGGERS: dict[type, PeerTrigger] = {
     ice.Gathered: PeerTrigger.GATHERED,
@@ -144,6 +149,7 @@ class Peer:
                 self._out.append(Described())
             case PeerAction.FOLLOW:
                 assert self._path is not None  # noqa: S101 - the one that was selected
+                self._out.append(Moved())
                 self._handshake(dtls.Path(self._path), now)
                 early, self._early = self._early, deque(maxlen=MOST_EARLY)
                 for data in early:

@@ -77,6 +77,8 @@ class IceTransport:
         self._network = network
         self._media = media
         self._sockets: dict[Address, Datagrams] = {}
+        self._reading: dict[Address, trio.CancelScope] = {}
+        self._lent: dict[Address, trio.Event] = {}
         self._inbox, self._inputs = trio.open_memory_channel[Input | Tick](MOST_WAITING)
         self._streams = Streams(network, self._inbox, self.counters, tls)
         self._facts, self.facts = trio.open_memory_channel[Fact](MOST_WAITING)
@@ -127,13 +129,32 @@ class IceTransport:
         settle(self.agent, Close(), self._perform, trio.current_time())
         self.tell(Tick())  # `run` sees that the agent is done, with this or with what comes before it
 
+    def lend(self, base: Address) -> Datagrams | None:
+        """The socket of this base, for somebody else to receive from until `give_back`; None if it is a relay's."""
+        sock = self._sockets.get(base)
+        if sock is not None:
+            self._lent[base] = trio.Event()
+            self._reading[base].cancel()
+        return sock
+
+    def give_back(self, base: Address) -> None:
+        """Receive there again."""
+        self._lent.pop(base).set()
+
+    def take(self, base: Address, data: bytes, source: Address) -> None:
+        """A datagram that came to one of the bases."""
+        if is_rtp(data) and self.agent.is_proved(base, source):
+            self._media(data)  # what comes fifty times a second does not trouble the agent
+        else:
+            self.tell(Datagram(data, base, source))
+
     async def _receive(self, base: Address, sock: Datagrams) -> None:
         while True:
-            data, source = await sock.receive()
-            if is_rtp(data) and self.agent.is_proved(base, source):
-                self._media(data)  # what comes fifty times a second does not trouble the agent
-            else:
-                self.tell(Datagram(data, base, source))
+            with trio.CancelScope() as self._reading[base]:
+                while True:
+                    self.take(base, *await sock.receive())
+            if base in self._lent:
+                await self._lent[base].wait()
 
     def _send(self, send: Send | Write) -> bool:
         if isinstance(send, Write):

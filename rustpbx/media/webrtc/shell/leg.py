@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 
 import attrs
 import trio
 
+from rustpbx.core import Address
 from rustpbx.errors import OverloadedError
 from rustpbx.media.dtls import Association
 from rustpbx.media.events import Fact
@@ -15,8 +17,8 @@ from rustpbx.media.ice import Close, IceAgent, Trickled
 from rustpbx.media.ice.shell import IceTransport
 from rustpbx.media.sdp.ice import Candidate, IceDescription
 from rustpbx.media.sdp.webrtc import OwnEnd, PeerOffer
-from rustpbx.media.webrtc.facts import PeerFact, PeerReady
-from rustpbx.media.webrtc.peer import Described, Effect, Input, Peer, Send
+from rustpbx.media.webrtc.facts import PeerFact, PeerReady, PeerSecured
+from rustpbx.media.webrtc.peer import Described, Effect, Input, Moved, Peer, Send
 from rustpbx.media.webrtc.shell.server import WebRtc
 from rustpbx.shell.drive import drive, settle
 
@@ -70,6 +72,8 @@ class PeerLeg:
         self._send, self._inbox = trio.open_memory_channel[Input](MOST_WAITING)
         self._closed = trio.Event()
         self._ssrc = webrtc.plane.open_carried(wish.leg, self._carry_out, facts).ssrc
+        self._secured = False
+        self._lent: Address | None = None
         self.ready: PeerReady | None = None
         """Our end, once it is known."""
 
@@ -163,8 +167,28 @@ class PeerLeg:
                 self._tell(self._described(self._transport.describe(self._wish.offer.ice)))
             case Send():
                 self._carry_out(effect.data)
+            case Moved():
+                self._follow()
+            case PeerSecured():
+                self._secured = True
+                self._follow()
+                self._tell(effect)
             case _:
                 self._tell(effect)
+
+    def _follow(self) -> None:
+        """Let the plane itself carry secured media, where the path begins at a socket of ours and not at a relay."""
+        transport, plane = self._transport, self._webrtc.plane
+        if transport is None or transport.agent.path is None or not self._secured:
+            return
+        base, remote = transport.agent.path.base, transport.agent.path.remote.address
+        if self._lent is not None:
+            plane.give_back(self._wish.leg)
+            transport.give_back(self._lent)
+        sock = transport.lend(base)
+        self._lent = None if sock is None else base
+        if sock is not None:
+            plane.adopt(self._wish.leg, sock, remote, partial(transport.take, base))
 
     def _described(self, ice: IceDescription) -> PeerReady:
         end = OwnEnd(ice=attrs.evolve(ice, ended=True), fingerprint=self._certificate.fingerprint)
