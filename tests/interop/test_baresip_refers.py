@@ -14,9 +14,10 @@ from rustpbx.shell.network import RealNetwork
 from rustpbx.testing.voice import heard_text, spoken
 from tests.interop.calls import ANSWER, NOTHING, QUESTION, TAIL, called, over, resembles
 from tests.kit.agent import Agent
-from tests.kit.baresip import BREATH, Baresip, open_baresip
+from tests.kit.baresip import Baresip, open_baresip
 from tests.kit.files import File, serve_files, wav
 from tests.kit.real import LOOPBACK, free_port, open_real_house
+from tests.kit.recordings import BREATH
 
 pytestmark = [pytest.mark.interop("baresip"), pytest.mark.real_time]
 
@@ -55,6 +56,7 @@ async def refer(agent: Agent, carol: Baresip, **options: object) -> None:
 async def test_music_and_then_a_person(tmp_path: Path) -> None:
     """The phone has recorded the music, twice at least, and behind it what Carol says; Carol hangs up for both."""
     async with talking(tmp_path) as (phone, carol, agent, music):
+        await agent.until("asrFinal")  # the two have been on the line for a while
         await refer(agent, carol, moh=music)
         await carol.until("CALL_INCOMING")
         await phone.hears_packets(TWICE)
