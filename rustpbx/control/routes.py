@@ -27,6 +27,8 @@ class Action(Enum):
     LIST_CALLS = auto()
     KILL_CALL = auto()
     TRACE_CALL = auto()
+    COMMAND_CALL = auto()
+    READ_CALL = auto()
     ICE_SERVERS = auto()
     HEALTH = auto()
 
@@ -57,6 +59,8 @@ ROUTES = (
     Route("GET", "/call/lists", Action.LIST_CALLS, admin=True),
     Route("POST", "/call/kill/{id}", Action.KILL_CALL, admin=True),
     Route("GET", "/call/{id}/sip", Action.TRACE_CALL, admin=True),
+    Route("POST", "/call/{id}/command", Action.COMMAND_CALL),
+    Route("GET", "/call/{id}/events", Action.READ_CALL),
     Route("GET", "/ami/v1/lists", Action.LIST_CALLS, admin=True),
     Route("POST", "/ami/v1/kill/{id}", Action.KILL_CALL, admin=True),
     Route("GET", "/iceservers", Action.ICE_SERVERS),
@@ -102,6 +106,7 @@ QUERY_ALIASES: Mapping[str, tuple[str, ...]] = {
     "dump": ("dumpEvents", "dump_events"),
     "pingInterval": ("ping", "ping_interval"),
     "serverSideTrack": ("server_side_track",),
+    "observe": (),
 }
 """Documented names and what else is accepted; the documented one wins."""
 
@@ -137,6 +142,12 @@ def session_params(query: Mapping[str, str], call_type: CallType, remote: str, t
         remote=remote,
         token=token,
     )
+
+
+def wants_observing(query: Mapping[str, str]) -> bool:
+    """Whether a socket is to read a call's events only (`?observe=true`). Raises `HttpError` (400)."""
+    value = _value(query, "observe")
+    return value is not None and _flag("observe", value)
 
 
 def wants_json(query: Mapping[str, str], accept: str) -> bool:

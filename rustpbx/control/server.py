@@ -22,15 +22,24 @@ from rustpbx.control.http import (
     serve_connection,
 )
 from rustpbx.control.page import is_page, page_file
-from rustpbx.control.routes import Action, Match, find_route, parse_query, session_params, wants_json
-from rustpbx.control.sessions import Registry
+from rustpbx.control.remote import accepted, event_stream, first_number, read_command
+from rustpbx.control.routes import (
+    Action,
+    Match,
+    find_route,
+    parse_query,
+    session_params,
+    wants_json,
+    wants_observing,
+)
+from rustpbx.control.sessions import Attachment, Reader, Registry
 from rustpbx.control.websocket import Patience, handshake_key, serve_agent
 from rustpbx.control.wire import calls_body, health_body, rfc3339, trace_body
 from rustpbx.core import Address
 from rustpbx.errors import OverloadedError
 from rustpbx.journal import Journal
 from rustpbx.session.options import CallType
-from rustpbx.session.params import SessionExistsError, SessionParams
+from rustpbx.session.params import Asking, NoSuchSessionError, SessionExistsError, SessionParams
 from rustpbx.shell.clock import Clock
 from rustpbx.shell.network import Network
 from rustpbx.sip.trace import trace_text
@@ -190,8 +199,11 @@ class _Server:
             match = find_route(request.method, request.path)
             if match.route.admin and not decision.admin:
                 raise _denied(Decision(False, 403, "this is for administrators"))
-            await read_body()
-            reply = self._act(match, request, query, decision)
+            body = await read_body()
+            if match.route.action is Action.COMMAND_CALL:
+                reply = self._command(match.id, body, decision)
+            else:
+                reply = self._act(match, request, query, decision)
             status = 101 if isinstance(reply, Upgrade) else reply.status
         except HttpError as error:
             status = error.status
@@ -214,9 +226,33 @@ class _Server:
     # -- actions ----------------------------------------------------------------------------------------------------
 
     def _act(self, match: Match, request: Request, query: Mapping[str, str], asking: Decision) -> Response | Upgrade:
+        action = match.route.action
+        if action in DOORS:
+            if wants_observing(query):
+                return self._observe(request, query, asking)
+            return self._connect(request, session_params(query, DOORS[action], asking.client, asking.token))
+        if action is Action.READ_CALL:
+            after = first_number(query.get("after"), request.headers.get("last-event-id"))
+            return event_stream(self._read(match.id, asking, after))
+        return self._look(match, request, query)
+
+    def _command(self, session_id: str, body: bytes, decision: Decision) -> Response:
+        try:
+            self._registry.command(session_id, read_command(body), _asking(decision))
+        except NoSuchSessionError:
+            raise HttpError(404, "no such call", {"id": session_id}) from None
+        return accepted()
+
+    def _read(self, session_id: str, decision: Decision, after: int) -> Reader:
+        try:
+            return self._registry.read(session_id, _asking(decision), after)
+        except NoSuchSessionError:
+            raise HttpError(404, "no such call", {"id": session_id}) from None
+        except OverloadedError as error:
+            raise HttpError(503, str(error), headers=(("retry-after", "5"),)) from None
+
+    def _look(self, match: Match, request: Request, query: Mapping[str, str]) -> Response:
         match match.route.action:
-            case Action.CONNECT_SIP | Action.CONNECT_STREAM | Action.CONNECT_BROWSER as door:
-                return self._connect(request, session_params(query, DOORS[door], asking.client, asking.token))
             case Action.LIST_CALLS:
                 return json_response(calls_body(self._registry.summaries()))
             case Action.KILL_CALL:
@@ -226,7 +262,7 @@ class _Server:
                 return self._trace(match.id, as_json=wants_json(query, request.headers.get("accept", "")))
             case Action.ICE_SERVERS:
                 return json_response(list(self._config.ice_servers))
-            case Action.HEALTH:
+            case _:
                 return json_response(health_body(self._registry.health()))
 
     def _trace(self, session_id: str, *, as_json: bool) -> Response:
@@ -254,6 +290,18 @@ class _Server:
         except OverloadedError as error:
             raise HttpError(503, str(error) or "overloaded", headers=(("retry-after", "5"),)) from None
 
+        return self._upgrade(key, attachment, params.ping_interval)
+
+    def _observe(self, request: Request, query: Mapping[str, str], decision: Decision) -> Upgrade:
+        """A second socket of a call, which hears its events and says nothing."""
+        key = handshake_key(request)
+        params = session_params(query, CallType.SIP, decision.client, decision.token)
+        if params.session_id is None:
+            raise HttpError(400, "which call is to be observed? id is missing")
+        after = first_number(query.get("after"), None)
+        return self._upgrade(key, self._read(params.session_id, decision, after), params.ping_interval)
+
+    def _upgrade(self, key: str, attachment: Attachment, ping_interval: int) -> Upgrade:
         async def run(stream: trio.abc.Stream, leftover: bytes) -> None:
             with self._sockets.one():
                 await serve_agent(
@@ -261,13 +309,17 @@ class _Server:
                     leftover,
                     key,
                     attachment,
-                    ping_interval=params.ping_interval,
+                    ping_interval=ping_interval,
                     clock=self._clock,
                     counters=self._counters,
                     patience=self._config.patience,
                 )
 
         return Upgrade(run)
+
+
+def _asking(decision: Decision) -> Asking:
+    return Asking(token=decision.token, admin=decision.admin)
 
 
 def _denied(decision: Decision) -> HttpError:

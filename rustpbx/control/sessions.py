@@ -8,7 +8,7 @@ import trio
 
 from rustpbx.session.commands import Command
 from rustpbx.session.events import Event
-from rustpbx.session.params import CallSummary, Health, SessionParams
+from rustpbx.session.params import Asking, CallSummary, Health, SessionParams
 from rustpbx.sip.trace import Trace
 
 
@@ -54,8 +54,27 @@ class Attachment(Protocol):
         ...
 
 
+class Reader(Attachment, Protocol):
+    """One who reads a session's events along, and steers nothing."""
+
+    def number(self) -> int:
+        """The number of the event that was received just now; counted from 1 in each session."""
+        ...
+
+
 class Registry(Protocol):
     """All sessions of the server."""
+
+    def command(self, session_id: str, command: Command, asking: Asking) -> None:
+        """Hand a session a command from outside its socket. Raises `NoSuchSessionError`."""
+        ...
+
+    def read(self, session_id: str, asking: Asking, after: int = 0) -> Reader:
+        """Read a session's events, those that are kept from behind number `after` on.
+
+        Raises `NoSuchSessionError`, `OverloadedError`.
+        """
+        ...
 
     def reserve(self, params: SessionParams) -> Attachment:
         """Take an id for a socket about to be upgraded. Raises `SessionExistsError`, `OverloadedError`."""

@@ -20,6 +20,18 @@ class SessionExistsError(RustpbxError):
     """A session of this id has an agent already; two never steer one call."""
 
 
+class NoSuchSessionError(RustpbxError):
+    """There is no session of this id, or it is another client's."""
+
+
+@attrs.frozen(kw_only=True)
+class Asking:
+    """Who wants to touch a running session: `token` names the token that was shown; an `admin` may touch any."""
+
+    token: str
+    admin: bool
+
+
 @attrs.frozen(kw_only=True)
 class SessionParams:
     """How an agent opened its socket (the path and the query).

@@ -5,11 +5,19 @@ from __future__ import annotations
 import attrs
 import trio
 
-from rustpbx.control.sessions import Attachment
+from rustpbx.control.sessions import Attachment, Reader
 from rustpbx.errors import OverloadedError
 from rustpbx.session.commands import Command
 from rustpbx.session.events import Event, Ping
-from rustpbx.session.params import CallSummary, Health, SessionExistsError, SessionParams
+from rustpbx.session.params import (
+    Asking,
+    CallSummary,
+    Health,
+    NoSuchSessionError,
+    SessionExistsError,
+    SessionParams,
+)
+from rustpbx.session.shell.chronicle import Chronicle
 from rustpbx.sip.trace import Trace
 
 
@@ -98,6 +106,7 @@ class FakeRegistry:
     def __init__(self) -> None:
         self.attachments: dict[str, FakeAttachment] = {}
         self.calls: list[CallSummary] = []
+        self.chronicles: dict[str, Chronicle] = {}
         self.traces: dict[str, Trace] = {}
         self.killed: list[str] = []
         self.full = False
@@ -119,6 +128,18 @@ class FakeRegistry:
         attachment = self.attachments[session_id] = FakeAttachment(params, session_id)
         self._opened.send_nowait(attachment)
         return attachment
+
+    def command(self, session_id: str, command: Command, asking: Asking) -> None:
+        """As its agent's own."""
+        if session_id not in self.attachments or not asking.admin:
+            raise NoSuchSessionError(session_id)
+        self.attachments[session_id].command(command)
+
+    def read(self, session_id: str, asking: Asking, after: int = 0) -> Reader:  # noqa: ARG002 - nothing is kept here
+        """A reader of what the test tells the chronicle."""
+        if session_id not in self.chronicles:
+            raise NoSuchSessionError(session_id)
+        return self.chronicles[session_id].read(after)
 
     def summaries(self) -> list[CallSummary]:
         """What the test put there."""

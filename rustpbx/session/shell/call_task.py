@@ -17,9 +17,11 @@ from rustpbx.media.webrtc.shell import PeerLeg, PeerWish
 from rustpbx.session import effects
 from rustpbx.session.call import CallCore
 from rustpbx.session.effects import Effect, Input
+from rustpbx.session.events import Event
 from rustpbx.session.options import CallType, MediaPassOption, RecorderOption
 from rustpbx.session.params import SessionParams
 from rustpbx.session.shell.attachment import Attachment
+from rustpbx.session.shell.chronicle import Chronicle
 from rustpbx.session.shell.copying import copy_audio
 from rustpbx.session.shell.listening import listen
 from rustpbx.session.shell.passing import PassTrack
@@ -48,6 +50,8 @@ class CallTask:
         self.core = core
         self.params = params
         self.attachment: Attachment | None = None
+        clock = services.clock
+        self.chronicle = Chronicle(core.id, lambda: clock.wall(clock.now()))
         self._services = services
         self._send, self._inbox = trio.open_memory_channel[Input](INBOX)
         self._scope = trio.CancelScope()
@@ -90,6 +94,12 @@ class CallTask:
         if self.attachment is not None:
             self.attachment.play(audio)
 
+    def tell(self, event: Event) -> None:
+        """Tell the agent, and whoever reads along."""
+        self.chronicle.tell(event)
+        if self.attachment is not None:
+            self.attachment.tell(event)
+
     def _break(self, why: str) -> None:
         log.error("ending it: %s", why, call=self.id)
         self.broken = True
@@ -129,9 +139,9 @@ class CallTask:
             self._services.plane.close_leg(leg)
             self.core.config.release_leg(leg)
         self._services.plane.close_leg(self.id)
-        if self.attachment is not None:
-            for event in self.core.last_words(trio.current_time()):
-                self.attachment.tell(event)
+        for event in self.core.last_words(trio.current_time()):
+            self.tell(event)
+        self.chronicle.end()
         if self.attachment is not None:
             self.attachment.call_ended()
 
@@ -170,8 +180,7 @@ class _Performer:
         leg = self._task.id
         match effect:
             case effects.Tell():
-                if self._task.attachment is not None:
-                    self._task.attachment.tell(effect.event)
+                self._task.tell(effect.event)
             case effects.Announce():
                 self._start(lambda: self._announce(effect.call))
             case effects.PrepareDial():

@@ -19,13 +19,23 @@ from rustpbx.media.sdp.formats import CodecRules
 from rustpbx.session import effects
 from rustpbx.session.agreement import G711
 from rustpbx.session.call import CallConfig, CallCore
+from rustpbx.session.commands import Command
 from rustpbx.session.options import CallType
-from rustpbx.session.params import AccountHealth, CallSummary, Health, SessionExistsError, SessionParams
+from rustpbx.session.params import (
+    AccountHealth,
+    Asking,
+    CallSummary,
+    Health,
+    NoSuchSessionError,
+    SessionExistsError,
+    SessionParams,
+)
 from rustpbx.session.peering import PEER_CODECS
 from rustpbx.session.protection import NO_SRTP, SrtpRules
 from rustpbx.session.referring import REFER_LEG
 from rustpbx.session.shell.attachment import Attachment
 from rustpbx.session.shell.call_task import CallTask
+from rustpbx.session.shell.chronicle import MOST_READERS, Reader
 from rustpbx.session.shell.services import Services
 from rustpbx.sip.events import Fact, IncomingCall, Refuse
 from rustpbx.sip.shell.accounts import Standing
@@ -146,6 +156,24 @@ class Registry:
         if call is not None:
             call.deliver(effects.Killed("killed"))
         return call is not None
+
+    def command(self, session_id: str, command: Command, asking: Asking) -> None:
+        """Hand a session a command from outside its socket. Raises `NoSuchSessionError`."""
+        self._touched(session_id, asking).deliver(command)
+
+    def read(self, session_id: str, asking: Asking, after: int = 0) -> Reader:
+        """Read a session's events along. Raises `NoSuchSessionError`, `OverloadedError`."""
+        chronicle = self._touched(session_id, asking).chronicle
+        if chronicle.full:
+            raise OverloadedError(f"session {session_id} has {MOST_READERS} readers already")
+        return chronicle.read(after)
+
+    def _touched(self, session_id: str, asking: Asking) -> CallTask:
+        """A session that is the asking client's: opened with the same token, or anybody's for an admin."""
+        call = self._calls.get(session_id)
+        if call is None or not (asking.admin or asking.token == call.params.token):
+            raise NoSuchSessionError(f"no session {session_id}")
+        return call
 
     def trace(self, session_id: str) -> Trace | None:
         """The SIP messages of a call, running or over for not too long; None for an id that is not known."""
