@@ -1,21 +1,26 @@
 """The audio side of a test phone's call: one RTP socket, a frame sent every 20 ms, everything heard kept.
 
 A phone may be simple: it has a task per call, no jitter buffer and no concealment. What it heard is laid out by RTP
-time afterwards, so a recording is sample-exact whatever order the packets came in.
+time afterwards, so a recording is sample-exact whatever order the packets came in. That is so for G.711; Opus and G.722
+are decoded as they come, and are spoken and heard at 16 kHz.
 """
 
 from __future__ import annotations
 
 import random
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable
 
 import attrs
 import numpy as np
 import trio
 
 from rustpbx.errors import MediaError
-from rustpbx.media.codec.g711 import LAWS, Law
+from rustpbx.media.codec.base import RATE as WIDE_RATE
+from rustpbx.media.codec.base import WIDE, Coder
+from rustpbx.media.codec.g711 import LAWS
+from rustpbx.media.codec.registry import make_coder
+from rustpbx.media.codec.resample import downsampling_matrix, resample
 from rustpbx.media.dtmf import DigitPacket, DigitReceiver, digit_packets
 from rustpbx.media.events import Codec, Direction, MediaFormat, Pcm
 from rustpbx.media.rtp import RtpPacket, build_rtp, is_rtcp, parse_rtp
@@ -25,6 +30,7 @@ from rustpbx.shell.network import Datagrams
 
 RATE = 8000
 FRAME = 160  # samples: 20 ms
+NARROWING, PAST = downsampling_matrix(WIDE)
 LOUD = 500  # a frame with a larger sample is sound: about -36 dBFS
 FARTHEST = 5 * RATE  # a timestamp that jumps farther than this from the arrival begins anew there
 KEPT = 30_000  # packets remembered of each kind: ten minutes
@@ -35,12 +41,16 @@ SENDING = frozenset({Direction.SENDRECV, Direction.SENDONLY})
 
 @attrs.frozen
 class Heard:
-    """One audio packet that arrived. `position` is its first sample's place in the recording, by RTP time."""
+    """One audio packet that arrived. `position` is its first sample's place in the recording, by RTP time.
+
+    `pcm` is at 8 kHz; `wide` is the same at 16 kHz, where the codec has that.
+    """
 
     at: float
     position: int
     packet: RtpPacket
     pcm: Pcm = attrs.field(eq=False, repr=False)
+    wide: Pcm | None = attrs.field(default=None, eq=False, repr=False)
 
     @property
     def loud(self) -> bool:
@@ -64,6 +74,24 @@ class _Job:
     done: trio.Event = attrs.field(factory=trio.Event)
     started_at: float | None = None
     ended_at: float = 0.0
+
+
+class _Narrowing:
+    """Makes 8 kHz of frames at 16 kHz, one after the other."""
+
+    def __init__(self) -> None:
+        self._recent: Pcm = np.zeros(PAST + WIDE, np.int16)
+
+    def feed(self, pcm: Pcm) -> Pcm:
+        """Whole frames of 20 ms, or what a peer packs otherwise, by itself."""
+        if pcm.size % WIDE:
+            return resample(pcm, WIDE_RATE, RATE)
+        found = [np.zeros(0, np.int16)]
+        for frame in pcm.reshape(-1, WIDE):
+            self._recent = np.concatenate([self._recent[-PAST:], frame])
+            samples = self._recent.astype(np.float32) @ NARROWING
+            found.append(np.clip(np.rint(samples), -32768, 32767).astype(np.int16))
+        return np.concatenate(found)
 
 
 @attrs.define
@@ -91,14 +119,16 @@ class AudioLine:
         self.unopened = 0
         self._sealer: Sealer | None = None
         self._opener: Opener | None = None
+        self._coder: Coder | None = None
         self.loud_at = float("-inf")
         self._socket = socket
         self._sockets = {socket}
         self._sends_silence = sends_silence
         self._sequence = rng.getrandbits(16)
         self._timestamp = rng.getrandbits(32)
-        self._first_timestamp = self._timestamp
+        self._position_sent = 0
         self._sent: deque[tuple[int, Pcm]] = deque(maxlen=KEPT)
+        self._narrow_sent, self._narrow_heard = _Narrowing(), _Narrowing()
         self._jobs: deque[_Job] = deque()
         self._press_timestamp = 0
         self._marker = True
@@ -116,6 +146,8 @@ class AudioLine:
 
     def agree(self, media: MediaFormat) -> None:
         """Send and receive as agreed, from now on."""
+        if self.format is None or (media.codec, media.opus) != (self.format.codec, self.format.opus):
+            self._coder = make_coder(media)
         self.format = media
         if media.srtp is None:
             self._sealer = self._opener = None
@@ -155,19 +187,33 @@ class AudioLine:
 
     # -- saying -------------------------------------------------------------------------------------------------
 
-    async def say(self, pcm: Pcm) -> Spoken:
-        """Queue 8 kHz samples and wait until they are sent; the last frame is filled up with silence.
+    async def say(self, pcm: Pcm, rate: int = RATE) -> Spoken:
+        """Queue samples (of 8 kHz, or of `rate`) and wait until they are sent; the last frame is filled with silence.
 
         Raises `MediaError` if the call ends first.
         """
-        padded = np.pad(pcm, (0, -len(pcm) % FRAME))
-        return await self._finish(_Job(deque(padded.reshape(-1, FRAME))))
+        at = self._rate
+        fitting = resample(pcm, rate, at) if rate != at else pcm
+        frame = at // 50
+        padded = np.pad(fitting, (0, -len(fitting) % frame))
+        return await self._finish(_Job(deque(padded.reshape(-1, frame))))
+
+    @property
+    def _rate(self) -> int:
+        """Hz of what is said and heard in the codec of now."""
+        return RATE if self._coder is None else WIDE_RATE
+
+    @property
+    def _clock(self) -> int:
+        """Hz of RTP time, likewise."""
+        return RATE if self._coder is None else self._coder.clock_rate
 
     async def press(self, digit: str, duration: int = 100) -> Spoken:
         """Queue one key press of `duration` ms (RFC 4733) and wait until it is sent. Raises `MediaError`."""
         if self.format is None or self.format.send_dtmf_pt is None:
             raise MediaError("telephone-event was not agreed")
-        return await self._finish(_Job(deque(digit_packets(digit, duration=duration))))
+        clock = self.format.dtmf_rate or self._clock
+        return await self._finish(_Job(deque(digit_packets(digit, duration=duration, clock_rate=clock))))
 
     async def _finish(self, job: _Job) -> Spoken:
         if not job.frames:
@@ -190,7 +236,8 @@ class AudioLine:
             await self._send_frame()
             while self._jobs and not self._jobs[0].frames:
                 self._jobs.popleft().done.set()
-            self._timestamp = (self._timestamp + FRAME) & 0xFFFFFFFF
+            self._timestamp = (self._timestamp + self._clock // 50) & 0xFFFFFFFF
+            self._position_sent += FRAME
             due += FRAME / RATE
             await trio.sleep_until(due)
 
@@ -210,12 +257,24 @@ class AudioLine:
         if item is None and not self._sends_silence:
             self._marker = True
             return
-        law = LAWS[media.codec]
-        codes = law.encode(np.zeros(FRAME, np.int16) if item is None else item)
-        self._sent.append(((self._timestamp - self._first_timestamp) & 0xFFFFFFFF, law.decode(codes)))
-        packet = self._packet(media.send_pt, self._timestamp, codes.tobytes(), marker=self._marker)
+        payload = self._encoded(media, np.zeros(self._rate // 50, np.int16) if item is None else item)
+        if not payload:  # DTX
+            self._marker = True
+            return
+        packet = self._packet(media.send_pt, self._timestamp, payload, marker=self._marker)
         self._marker = False
         await self._socket.send(packet, media.remote)
+
+    def _encoded(self, media: MediaFormat, pcm: Pcm) -> bytes:
+        if pcm.size != self._rate // 50:  # it was queued for another codec
+            pcm = np.resize(resample(pcm, pcm.size * 50, self._rate), self._rate // 50)
+        if self._coder is not None:
+            self._sent.append((self._position_sent, self._narrow_sent.feed(pcm)))
+            return self._coder.encode(pcm)
+        law = LAWS[media.codec]
+        codes = law.encode(pcm)
+        self._sent.append((self._position_sent, law.decode(codes)))
+        return codes.tobytes()
 
     def _next(self) -> Pcm | DigitPacket | None:
         if not self._jobs:
@@ -243,7 +302,7 @@ class AudioLine:
         return data if self._sealer is None else self._sealer.sealed(data) or b""
 
     def said(self) -> Pcm:
-        """All audio sent so far as the peer decodes it, silences included, aligned by RTP time."""
+        """All audio sent so far, silences included, aligned by RTP time, at 8 kHz; of G.711, as the peer decodes it."""
         return _laid_out(self._sent)
 
     # -- hearing ------------------------------------------------------------------------------------------------
@@ -273,7 +332,7 @@ class AudioLine:
         if self.format is not None and packet.payload_type == self.format.receive_pt:
             codec = self.format.codec
         if codec is not None:
-            self._receive_audio(packet, LAWS[codec], now)
+            self._receive_audio(packet, codec, now)
         elif self.format is not None and packet.payload_type == self.format.receive_dtmf_pt:
             digit = self._digits.receive(packet.ssrc, packet.timestamp, packet.payload)
             if digit is not None:
@@ -285,21 +344,31 @@ class AudioLine:
         self.digits.append(digit)
         self._news.unpark_all()
 
-    def _receive_audio(self, packet: RtpPacket, law: Law, now: float) -> None:
-        pcm = law.decode(np.frombuffer(packet.payload, np.uint8))
-        heard = Heard(now, self._position(packet, now), packet, pcm)
+    def _receive_audio(self, packet: RtpPacket, codec: Codec, now: float) -> None:
+        wide, clock = None, RATE
+        if codec in LAWS:
+            pcm = LAWS[codec].decode(np.frombuffer(packet.payload, np.uint8))
+        elif self._coder is not None:
+            try:
+                wide, clock = self._coder.decode(packet.payload), self._clock
+            except MediaError:
+                return  # it is not of the codec
+            pcm = self._narrow_heard.feed(wide)
+        else:
+            return
+        heard = Heard(now, self._position(packet, clock, now), packet, pcm, wide)
         self.heard.append(heard)
         if heard.loud:
             self.loud_at = now
 
-    def _position(self, packet: RtpPacket, now: float) -> int:
+    def _position(self, packet: RtpPacket, clock: int, now: float) -> int:
         if self._first_at is None:
             self._first_at = now
         by_arrival = round((now - self._first_at) * RATE)
         stream = self._streams.get(packet.ssrc)
         if stream is not None:
             timestamp = extend(packet.timestamp, stream.timestamp, 32)
-            position = stream.position + timestamp - stream.timestamp
+            position = stream.position + (timestamp - stream.timestamp) * RATE // clock
             if abs(position - by_arrival) < FARTHEST:
                 return position
         self._streams[packet.ssrc] = _Stream(packet.timestamp, by_arrival)
@@ -308,6 +377,10 @@ class AudioLine:
     def hear(self) -> Pcm:
         """Everything heard so far at 8 kHz, from the first packet on, aligned by RTP time; gaps are silence."""
         return _laid_out((heard.position, heard.pcm) for heard in self.heard)
+
+    def hear_wide(self) -> Pcm:
+        """The same at 16 kHz, without the samples of a codec that has only 8."""
+        return _laid_out((2 * heard.position, heard.wide) for heard in self.heard if heard.wide is not None)
 
     async def sound(self, after: float = float("-inf")) -> float:
         """Wait for sound that arrives after the time `after`; when it arrived."""
@@ -335,7 +408,7 @@ class AudioLine:
             await self._news.park()
 
 
-def _laid_out(pieces: Iterator[tuple[int, Pcm]] | deque[tuple[int, Pcm]]) -> Pcm:
+def _laid_out(pieces: Iterable[tuple[int, Pcm]]) -> Pcm:
     placed = [(max(0, position), pcm) for position, pcm in pieces]
     recording = np.zeros(max((position + len(pcm) for position, pcm in placed), default=0), np.int16)
     for position, pcm in placed:

@@ -235,9 +235,9 @@ class PhoneCall:
     def _outcomes(self) -> list[sip.OfferAnswered | sip.OfferRefused]:
         return [fact for fact in self.facts if isinstance(fact, sip.OfferAnswered | sip.OfferRefused)]
 
-    async def say(self, pcm: Pcm) -> Spoken:
-        """Say 8 kHz samples; returns when the last is sent. See `AudioLine.say`."""
-        return await self.line.say(pcm)
+    async def say(self, pcm: Pcm, rate: int = 8000) -> Spoken:
+        """Say samples of this rate; returns when the last is sent. See `AudioLine.say`."""
+        return await self.line.say(pcm, rate)
 
     async def press(self, digit: str, duration: int = 100) -> Spoken:
         """Press a key for `duration` ms (RFC 4733)."""

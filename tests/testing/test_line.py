@@ -16,6 +16,7 @@ from rustpbx.media.events import Codec, Direction, MediaFormat
 from rustpbx.media.rtp import RtpPacket, build_rtp
 from rustpbx.testing.line import AudioLine
 from rustpbx.testing.speech import tone
+from rustpbx.testing.voice import heard_text, spoken
 from rustpbx.testing.wire import Link, Wire, open_wire
 
 ONE, OTHER = "10.0.0.1", "10.0.0.2"
@@ -155,3 +156,36 @@ async def test_a_new_source_is_placed_by_arrival() -> None:
         assert [heard.position for heard in line.heard] == [0, 160, 8000, 16000]
         assert list(line.rtcp) == [b"\x80\xc8noise"]
         nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("codec", [Codec.OPUS, Codec.G722])
+async def test_lines_with_a_coder(codec: Codec) -> None:
+    """Words come through Opus and G.722 at both rates, at their time, and so do keys."""
+    wide = attrs.evolve(FORMAT, codec=codec, receive_pt=111, send_pt=111)
+    async with open_wire() as wire, two_lines(wire) as (one, other):
+        one.agree(attrs.evolve(wide, remote=(OTHER, 4000)))
+        other.agree(attrs.evolve(wide, remote=(ONE, 4000)))
+        await one.say(spoken("good morning"))
+        first = len(other.hear())
+        await one.say(spoken("how are you", rate=16000), 16000)
+        await one.press("5")
+        await trio.testing.wait_all_tasks_blocked()
+        assert heard_text(other.hear()) == "good morning how are you"
+        assert heard_text(other.hear_wide(), 16000) == "good morning how are you"
+        assert heard_text(other.hear()[:first]) == "good morning"
+        assert abs(len(other.hear_wide()) - 2 * len(other.hear())) <= 2
+        assert heard_text(one.said()) == "good morning how are you"
+        assert other.digits == ["5"]
+
+
+async def test_the_codec_changes_in_the_middle_of_a_word() -> None:
+    """What waits to be said is fitted to the other rate, and what was heard before stays where it was."""
+    async with open_wire() as wire, two_lines(wire) as (one, other), trio.open_nursery() as nursery:
+        nursery.start_soon(one.say, tone(1.0))
+        await other.until(lambda: len(other.heard) == 25)
+        for line, theirs in ((one, OTHER), (other, ONE)):
+            line.agree(attrs.evolve(FORMAT, codec=Codec.G722, receive_pt=9, send_pt=9, remote=(theirs, 4000)))
+        await other.hush(0.2)
+        heard = other.hear().astype(np.float64)
+        levels = np.sqrt((heard[400:7600].reshape(-1, 400) ** 2).mean(axis=1))
+        assert levels.min() > 0.8 * levels.max()
