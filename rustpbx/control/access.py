@@ -31,10 +31,14 @@ _OF_A_CALL = re.compile(r"/call/.+/sip", re.DOTALL)
 
 @attrs.frozen(kw_only=True)
 class RequestFacts:
-    """What access depends on. `headers`: lower-case names, repeated ones joined by a comma. `query`: decoded."""
+    """What access depends on. `headers`: lower-case names, repeated ones joined by a comma. `query`: decoded.
+
+    `path` is what stands behind the token, if the path began with one; `token` is that, decoded.
+    """
 
     method: str
     path: str
+    token: str = ""
     peer: str
     """The IP literal at the other end of the TCP connection."""
     query: Mapping[str, str] = attrs.field(factory=dict)
@@ -159,7 +163,7 @@ class Access:
 
     def _refusal(self, request: RequestFacts, client: IpAddress | None) -> tuple[int, str]:
         if self.tokens:
-            return 401, "a token is needed: `Authorization: Bearer <token>` or `?token=`"
+            return 401, "a token is needed: `Authorization: Bearer <token>`, `?token=` or `/t/<token>/...`"
         if client is not None and client.is_loopback:
             if not self._our_host(request):
                 return (
@@ -180,7 +184,7 @@ def _token_given(request: RequestFacts) -> str:
     scheme, _, credentials = request.headers.get("authorization", "").strip().partition(" ")
     if scheme.lower() == "bearer":
         return credentials.strip()
-    return request.query.get("token", "")
+    return request.token or request.query.get("token", "")
 
 
 def _ip(text: str) -> IpAddress | None:

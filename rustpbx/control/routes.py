@@ -88,6 +88,23 @@ def find_route(method: str, path: str) -> Match:
     raise HttpError(405, "method not allowed", headers=(("allow", allowed),))
 
 
+# -- the path -------------------------------------------------------------------------------------------------------
+
+TOKEN_PATH = "/t/"
+
+
+def take_token(path: str) -> tuple[str, str]:
+    """The still encoded token in `/t/<token>/...`, "" without one, and the path behind it.
+
+    For clients that can set a path and nothing else. Of several tokens the first counts; none stays in the path.
+    """
+    given = ""
+    while path.startswith(TOKEN_PATH):
+        token, _, rest = path.removeprefix(TOKEN_PATH).partition("/")
+        given, path = given or token, f"/{rest}"
+    return given, path
+
+
 # -- the query ------------------------------------------------------------------------------------------------------
 
 _FLAGS: Mapping[str, bool] = {

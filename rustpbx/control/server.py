@@ -26,9 +26,11 @@ from rustpbx.control.remote import accepted, event_stream, first_number, read_co
 from rustpbx.control.routes import (
     Action,
     Match,
+    decode,
     find_route,
     parse_query,
     session_params,
+    take_token,
     wants_json,
     wants_observing,
 )
@@ -183,6 +185,8 @@ class _Server:
         """One request: access, route, action; a line in the access log whatever comes of it."""
         began = self._clock.now()
         status, client = 500, peer
+        token, path = take_token(request.path)
+        request = attrs.evolve(request, path=path)  # from here on nobody sees the token in it
         try:
             if self._config.page and is_page(request.method, request.path):
                 await read_body()
@@ -190,9 +194,10 @@ class _Server:
                 status = 200
                 return reply
             query = parse_query(request.query)
-            decision = self._access.check(
-                RequestFacts(method=request.method, path=request.path, peer=peer, query=query, headers=request.headers)
+            facts = RequestFacts(
+                method=request.method, path=path, token=decode(token), peer=peer, query=query, headers=request.headers
             )
+            decision = self._access.check(facts)
             client = decision.client or peer
             if not decision.allowed:
                 raise _denied(decision)

@@ -20,6 +20,7 @@ from rustpbx.control.routes import (
     find_route,
     parse_query,
     session_params,
+    take_token,
 )
 from rustpbx.session.options import CallType
 from rustpbx.session.params import SessionParams
@@ -195,6 +196,26 @@ def test_other_methods_are_405_with_allow(method: str, path: str, allow: str) ->
     with pytest.raises(HttpError) as raised:
         find_route(method, path)
     assert (raised.value.status, raised.value.headers) == (405, (("allow", allow),))
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [
+        ("/t/abc/call/sip", ("abc", "/call/sip")),
+        ("/t/a%2Fb/call/kill/x", ("a%2Fb", "/call/kill/x")),
+        ("/t/abc/call/", ("abc", "/call/")),
+        ("/t/abc", ("abc", "/")),
+        ("/t/abc/", ("abc", "/")),
+        ("/t//call", ("", "/call")),
+        ("/t/abc/t/def/call", ("abc", "/call")),
+        ("/t/", ("", "/")),
+        ("/t", ("", "/t")),
+        ("/call/t/abc", ("", "/call/t/abc")),
+    ],
+)
+def test_a_token_before_the_path_is_taken_off(path: str, expected: tuple[str, str]) -> None:
+    """Whatever is behind it is the path; no token stays in that."""
+    assert take_token(path) == expected
 
 
 def outcome(read: Callable[[], object]) -> object:

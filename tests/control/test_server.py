@@ -272,3 +272,28 @@ async def test_a_taken_address_is_named() -> None:
         await network.listen("127.0.0.1", port)
     datagrams.close()
     await listener.aclose()
+
+
+async def test_a_token_in_the_path_lets_in_and_is_never_logged(caplog: pytest.LogCaptureFixture) -> None:
+    """The rules of a bearer token: admin routes and sockets too, a wrong one is a 401; what is logged is the rest."""
+    caplog.set_level(logging.DEBUG, "rustpbx")
+    async with control(access=Access(tokens=("correct/horse-battery",))) as server:
+        assert (await server.fetch("/t/correct%2Fhorse-battery/call/lists")).json == {"total": 0, "calls": []}
+        assert (await server.fetch("/t/wrong-horse/call/lists")).status == 401
+        assert (await server.fetch("/t//call/lists")).status == 401
+        assert (await server.fetch("/t/%FF/call/lists")).status == 400
+        assert (await server.fetch("/t/correct%2Fhorse-battery/nothing")).status == 404
+        async with server.agent("/t/correct%2Fhorse-battery/call/sip?id=a") as (_, attachment):
+            assert (attachment.params.session_id, attachment.params.token) == ("a", "token 1")
+        await wait_all_tasks_blocked()
+    assert "horse" not in caplog.text
+    assert "GET /call/lists 401" in caplog.text
+
+
+async def test_a_header_goes_before_a_path_before_a_query() -> None:
+    """One token counts, that which is hardest to set by accident."""
+    async with control(access=Access(tokens=("the-good-token",))) as server:
+        good, bad = {"authorization": "Bearer the-good-token"}, {"authorization": "Bearer bad"}
+        assert (await server.fetch("/t/bad/health?token=bad", **good)).status == 200
+        assert (await server.fetch("/t/the-good-token/health", **bad)).status == 401
+        assert (await server.fetch("/t/the-good-token/health?token=bad")).status == 200
