@@ -90,7 +90,7 @@ def find_route(method: str, path: str) -> Match:
 
 # -- the path -------------------------------------------------------------------------------------------------------
 
-TOKEN_PATH = "/t/"
+SHOWN = "/t/"
 
 
 def take_token(path: str) -> tuple[str, str]:
@@ -99,8 +99,8 @@ def take_token(path: str) -> tuple[str, str]:
     For clients that can set a path and nothing else. Of several tokens the first counts; none stays in the path.
     """
     given = ""
-    while path.startswith(TOKEN_PATH):
-        token, _, rest = path.removeprefix(TOKEN_PATH).partition("/")
+    while path.startswith(SHOWN):
+        token, _, rest = path.removeprefix(SHOWN).partition("/")
         given, path = given or token, f"/{rest}"
     return given, path
 
