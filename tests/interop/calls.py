@@ -118,8 +118,12 @@ async def echoed(agent: Agent) -> None:
 
 def resembles(heard: Pcm, said: str) -> bool:
     """Whether a recording is of these words, and as long: on a busy machine a phone swallows or garbles letters."""
-    alike = SequenceMatcher(None, heard_text(heard), said).ratio()
-    return alike > 0.5 and loud(heard) > 0.75 * loud(spoken(said))
+    return alike(heard_text(heard), said) and loud(heard) > 0.75 * loud(spoken(said))
+
+
+def alike(heard: str, said: str) -> bool:
+    """Whether most letters are the same."""
+    return SequenceMatcher(None, heard, said).ratio() > 0.5
 
 
 def loud(sound: Pcm) -> int:
