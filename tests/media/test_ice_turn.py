@@ -201,6 +201,17 @@ async def test_wrong_credentials(transport: Transport) -> None:
         assert turn.counters == {"401": 2}
 
 
+async def test_no_path_for_want_of_a_relay() -> None:
+    """Where a relay would have been the only way, the reason says why there is none."""
+    async with open_wire() as wire, service(wire, most=0):
+        wire.nat(ALICE_NAT, [ALICE], SYMMETRIC)
+        wire.nat(BOB_NAT, [BOB], SYMMETRIC)
+        async with both(wire) as two:
+            two.introduce()
+            reason = str(await fact(two.alice, Failed))
+            assert "candidate pairs works; no relay at turn:203.0.113.9:3478 by udp: 486 Allocation Quota" in reason
+
+
 async def test_a_user_has_enough_already() -> None:
     """The quota of a server is one of its refusals."""
     async with open_wire() as wire, service(wire, most=0):

@@ -22,6 +22,7 @@ from rustpbx.media.ice.facts import (
     Datagram,
     Disconnected,
     Effect,
+    Failed,
     Gather,
     IceOptions,
     Input,
@@ -157,6 +158,10 @@ class IceAgent:
             return relay.send(data, self.path.remote.address)
         return Send(data, self.path.base, self.path.remote.address)
 
+    def relayed(self, datagram: Datagram) -> Datagram | None:
+        """What a peer sent by way of a channel of a relay, as it was sent; None for all else. It changes nothing."""
+        return self._relays.from_channel(datagram)
+
     def is_proved(self, base: Address, source: Address) -> bool:
         """Whether the peer has been proved to be at `source`, seen from this base: media may come from there."""
         if self.path is not None and (self.path.base, self.path.remote.address) == (base, source):
@@ -170,7 +175,14 @@ class IceAgent:
     def _outgoing(self, now: float) -> list[Effect]:
         """What has come together; what goes by a relay is wrapped."""
         out, self._checking.out = self._checking.out, []
-        return [routed for effect in out for routed in self._relays.route(effect, now)]
+        return [routed for effect in out for routed in self._relays.route(self._explained(effect), now)]
+
+    def _explained(self, effect: Effect) -> Effect:
+        """Where no path is found, the relay that there is not may be why."""
+        if not isinstance(effect, Failed) or not self.lost_relays:
+            return effect
+        lost = "; ".join(f"no relay at {relay.server}: {relay.reason}" for relay in self.lost_relays)
+        return Failed(f"{effect.reason}; {lost}")
 
     def _part(self, what: Input | Tick, now: float) -> list[Effect]:
         """Closed: the servers alone are listened to, until they have their relays back."""

@@ -142,11 +142,13 @@ class IceTransport:
         self._lent.pop(base).set()
 
     def take(self, base: Address, data: bytes, source: Address) -> None:
-        """A datagram that came to one of the bases."""
-        if is_rtp(data) and self.agent.is_proved(base, source):
-            self._media(data)  # what comes fifty times a second does not trouble the agent
+        """A datagram that came to one of the bases. What comes fifty times a second does not trouble the agent."""
+        came = Datagram(data, base, source)
+        said = came if is_rtp(data) else self.agent.relayed(came)
+        if said is not None and is_rtp(said.data) and self.agent.is_proved(said.base, said.source):
+            self._media(said.data)
         else:
-            self.tell(Datagram(data, base, source))
+            self.tell(came)
 
     async def _receive(self, base: Address, sock: Datagrams) -> None:
         while True:

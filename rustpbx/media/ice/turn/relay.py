@@ -201,7 +201,7 @@ class Relay:
         """A message of the server."""
         try:
             if is_channel_data(data):
-                return self._of_channel(*read_channel_data(data))
+                return self._of_channel(data)
             message = read_stun(data)
         except RemoteError:
             self._counters["turn_unreadable"] += 1
@@ -211,12 +211,19 @@ class Relay:
         self._answered(message, now)
         return [*self._flush()]
 
-    def _of_channel(self, number: int, data: bytes) -> list[Effect | Datagram]:
+    def on_channel(self, data: bytes) -> Datagram | None:
+        """What a peer sent, if this is channel data of ours. Raises RemoteError for channel data that is cut."""
+        number, content = read_channel_data(data)
         for peer, (bound, _) in self._channels.items():
             if bound == number and self.relayed is not None:
-                return [Datagram(data, self.relayed, peer)]
-        self._counters["turn_channel_unknown"] += 1
-        return []
+                return Datagram(content, self.relayed, peer)
+        return None
+
+    def _of_channel(self, data: bytes) -> list[Effect | Datagram]:
+        found = self.on_channel(data)
+        if found is None:
+            self._counters["turn_channel_unknown"] += 1
+        return [] if found is None else [found]
 
     def _indicated(self, message: Message) -> list[Effect | Datagram]:
         """A peer's data (11.4); only from hosts that we wanted to hear."""

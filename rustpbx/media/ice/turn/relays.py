@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from aioice.stun import Method
 
 from rustpbx.core import NEVER, Address, Deadline
+from rustpbx.errors import RemoteError
 from rustpbx.media.ice.candidates import is_ipv6
 from rustpbx.media.ice.facts import Connected, Datagram, Disconnected, Effect, Received, Selected, Send, Write
 from rustpbx.media.ice.stun import is_stun, method_of
@@ -64,15 +65,27 @@ class Relays:
         """The relay whose address this is, or was."""
         return next((relay for relay in self.all if relay.address == base), None)
 
+    def from_channel(self, datagram: Datagram) -> Datagram | None:
+        """What a peer sent by a channel, as it was sent; None for all else. It changes nothing, and needs no time."""
+        if not is_channel_data(datagram.data):
+            return None
+        relay = self._of(datagram)
+        try:
+            return None if relay is None else relay.on_channel(datagram.data)
+        except RemoteError:
+            return None
+
+    def _of(self, datagram: Datagram) -> Relay | None:
+        way = (datagram.base, datagram.source)
+        return next((relay for relay in self.all if (relay.base, relay.server.address) == way), None)
+
     def take(self, datagram: Datagram, now: float) -> list[Outcome] | None:
         """A datagram from a TURN server; None if it is something else, though it may come from there."""
         data = datagram.data
         if not is_channel_data(data) and (not is_stun(data) or method_of(data) == Method.BINDING):
             return None
-        for relay in self.all:
-            if (relay.base, relay.server.address) == (datagram.base, datagram.source):
-                return relay.take(data, now)
-        return None
+        relay = self._of(datagram)
+        return None if relay is None else relay.take(data, now)
 
     def hear(self, what: Connected | Received | Disconnected, now: float) -> list[Outcome]:
         """News of a stream."""
