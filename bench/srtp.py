@@ -50,11 +50,11 @@ class Tray:
         """A leg's port, and where its packets come from."""
         self._legs.append((handle, source))
 
-    def load(self, packets: npt.NDArray[np.uint8]) -> None:
-        """One packet a leg (legs, size) for the next tick."""
+    def load(self, packets: npt.NDArray[np.uint8], sizes: Sequence[int]) -> None:
+        """One packet a leg (legs, most bytes) for the next tick, each of its own size."""
         self.packets[:, : packets.shape[1]] = packets
         legs = enumerate(self._legs)
-        self._ready = [(handle, row, packets.shape[1], source) for row, (handle, source) in legs]
+        self._ready = [(handle, row, sizes[row], source) for row, (handle, source) in legs]
 
     def open(self, host: str, port: int) -> int:  # noqa: ARG002 - one interface
         """Any port is free."""
@@ -113,7 +113,14 @@ class Measured:
         self._at = 0
         self.blocks: list[float] = []
         streams = [self._open(leg, ticks, suite) for leg in range(legs)]
-        self._packets = np.ascontiguousarray(np.stack(streams, axis=1))
+        self._sizes = [stream.shape[1] for stream in streams]
+        most = max(self._sizes)
+        padded = [np.pad(stream, ((0, 0), (0, most - stream.shape[1]))) for stream in streams]
+        self._packets = np.ascontiguousarray(np.stack(padded, axis=1))
+
+    def voice_of(self, leg: int) -> Voice:  # noqa: ARG002 - others may tell one from another
+        """What a leg's phone says."""
+        return self._voice
 
     def _open(self, leg: int, ticks: int, suite: SrtpSuite | None) -> npt.NDArray[np.uint8]:
         rng = random.Random(leg)
@@ -124,7 +131,7 @@ class Measured:
         if suite is not None:
             ours, theirs = (SrtpKey(suite, rng.randbytes(suite.key_size)) for _ in range(2))
             keys = SrtpKeys(send=ours, receive=theirs)
-        voice = self._voice
+        voice = self.voice_of(leg)
         media = MediaFormat(codec=voice.codec, receive_pt=0, send_pt=0, remote=remote, srtp=keys)
         self._plane.set_remote(str(leg), media)
         self._tray.know(opened.port, remote)
@@ -170,7 +177,7 @@ class Measured:
 
     def tick(self) -> None:
         """One tick; what it took is in the last of `blocks`."""
-        self._tray.load(self._packets[self._at])
+        self._tray.load(self._packets[self._at], self._sizes)
         self._now += TICK
         started = time.thread_time_ns()
         self._plane.tick(self._now)

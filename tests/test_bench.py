@@ -10,7 +10,7 @@ from pathlib import Path
 import attrs
 import pytest
 
-from bench import codecs, vad
+from bench import bridges, codecs, vad
 from bench.__main__ import VoidError, collect
 from bench.judge import COMPARED, LARGE, MIDDLE, SMALL, Results, quickest
 from bench.messages import Messages
@@ -160,6 +160,13 @@ async def test_the_bench_of_voice_activity_runs() -> None:
     costs = await vad.watch(calls=3, ticks=2 * BLOCK)
     assert list(costs)[:3] == ["none", "webrtc", "silero"]
     assert min(costs.values()) > 0
+
+
+async def test_the_bench_of_bridges_runs() -> None:
+    """A moment of it: each pair of codecs, with a bridge and without."""
+    found = bridges.costs(pairs=2, ticks=2 * BLOCK)
+    assert set(bridges.BARS) < set(found)
+    assert all(min(pair) > 0 for pair in found.values())
 
 
 async def test_the_bench_of_codecs_runs() -> None:

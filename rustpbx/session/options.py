@@ -166,7 +166,7 @@ class EouOption:
 
 @attrs.frozen(kw_only=True)
 class ReferOption:
-    """How a `refer` behaves. `timeout`, in seconds, is the time the target has to answer.
+    """How a `refer` behaves. `timeout`, in seconds, is the time the target has to answer: 30 if it is not given.
 
     `mode` is `bridged`, or `blind` for a SIP REFER. `moh` is the URL of music that the remote party hears meanwhile.
     `asr` listens to the new leg. With `auto_hangup` the call ends when the answered leg ends. `call_id` is the Call-ID

@@ -15,6 +15,9 @@ from rustpbx.media.plane.bank import KEPT, Bank
 from rustpbx.media.plane.leg import Leg
 from rustpbx.media.plane.stages import FRAME, HISTORY, Bytes, Flags, Slots
 
+ROWS = 32
+"""Frames that are made 16 kHz in one go."""
+
 
 class Bridging:
     """Who sends what whom hears. `bank.bridged` is the same for the tick, a muted leg left out."""
@@ -22,7 +25,8 @@ class Bridging:
     def __init__(self, bank: Bank) -> None:
         self._bank = bank
         self._heard_by: dict[int, Leg] = {}  # by the slot that sends
-        self._bench = stages.Workbench(1, FRAME)
+        self._bench = stages.Workbench(ROWS, FRAME)
+        self._wide: dict[int, Pcm] = {}  # by the slot that sends, in this tick
 
     @property
     def wanted(self) -> bool:
@@ -50,6 +54,7 @@ class Bridging:
 
     def _part(self, slot: int) -> None:
         other = self._heard_by.pop(slot, None)
+        self._wide.pop(slot, None)
         self._bank.bridged[slot] = -1
         if other is not None:
             other.overhearers -= 1
@@ -70,16 +75,23 @@ class Bridging:
             chosen = laws == law
             encoded[rows[chosen]] = stages.LAWS[law].encode(pcm[chosen])
 
+    def widen(self, slots: Slots) -> None:
+        """Have the frames of 16 kHz that `wide` is asked for in this tick, those of all these slots at once."""
+        bank = self._bank
+        self._wide.clear()
+        sources = bank.bridged[slots]
+        rows = (sources >= 0) & ~bank.coded[sources]
+        targets, sources = slots[rows], sources[rows]
+        for at in range(0, targets.size, ROWS):
+            some = sources[at : at + ROWS]
+            frames = bank.kept[some, (bank.tick - 2) % KEPT], bank.kept[some, (bank.tick - 1) % KEPT]
+            wide = stages.upsample(np.concatenate(frames, axis=1)[:, -(HISTORY + FRAME) :], self._bench).copy()
+            self._wide.update(zip(targets[at : at + ROWS].tolist(), wide, strict=True))
+
     def wide(self, slot: int) -> Pcm | None:
         """The frame (320,) of 16 kHz that is bridged to this slot; None without a bridge."""
-        bank = self._bank
-        source = int(bank.bridged[slot])
-        if source < 0:
-            return None
-        if source in bank.coders:
-            frame: Pcm = bank.coders[source].heard[(bank.tick - 1) % KEPT]
+        source = int(self._bank.bridged[slot])
+        if source in self._bank.coders:
+            frame: Pcm = self._bank.coders[source].heard[(self._bank.tick - 1) % KEPT]
             return frame
-        kept = bank.kept[source, (bank.tick - 2) % KEPT], bank.kept[source, (bank.tick - 1) % KEPT]
-        narrow = np.concatenate(kept)[-(HISTORY + FRAME) :]
-        wide: Pcm = stages.upsample(narrow[np.newaxis], self._bench)[0]
-        return wide
+        return self._wide.get(slot)

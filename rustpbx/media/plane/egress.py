@@ -248,6 +248,8 @@ class Egress:
         """A frame and a packet for each: of what is played, of silence, or nothing if the codec wants none for that."""
         bank = self._bank
         bank.size[slots] = 0
+        if self._bridging.wanted:
+            self._bridging.widen(slots)
         for index in range(slots.size):
             self._guard(self._encode, slots[index : index + 1])  # not twice for all: coders remember what they did
         silent = slots[bank.size[slots] == 0]
