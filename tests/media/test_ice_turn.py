@@ -11,9 +11,20 @@ import trio
 import trio.testing
 from aioice.stun import Method
 
-from rustpbx.media.ice import Failed, Gathered, IceAgent, IceOptions, RelayLost, Silent, Transport, TurnServer
+from rustpbx.media.ice import (
+    Failed,
+    Gathered,
+    IceAgent,
+    IceOptions,
+    RelayLost,
+    Remote,
+    Restart,
+    Silent,
+    Transport,
+    TurnServer,
+)
 from rustpbx.media.ice.tables import AgentState
-from rustpbx.media.sdp.ice import CandidateKind
+from rustpbx.media.sdp.ice import Candidate, CandidateKind
 from rustpbx.testing.nat import PORT_RESTRICTED, SYMMETRIC, Behaviour
 from rustpbx.testing.turn import TurnService
 from rustpbx.testing.wire import Link, Wire, open_wire
@@ -111,6 +122,42 @@ async def test_ipv6_only() -> None:
             first, _ = await two.connected()
             assert (first.base[0], first.remote[0]) == (host, host)
             await two.talk()
+
+
+async def test_a_restart_by_way_of_relays() -> None:
+    """The old path carries media until there is the new one, and so do the relays."""
+    async with open_wire() as wire, service(wire) as turn, both(wire, only=True) as two:
+        wire.all_links(Link(delay=0.02))
+        two.introduce()
+        await two.connected()
+        for _ in range(2):
+            two.alice.tell(Restart())
+            await trio.testing.wait_all_tasks_blocked()
+            await two.talk()
+            two.bob.tell(Remote(two.alice.agent.local))
+            await trio.testing.wait_all_tasks_blocked()
+            two.alice.tell(Remote(two.bob.agent.local))
+            await two.connected()
+            await two.talk()
+        assert turn.counters["allocate"] == 2
+
+
+async def test_permissions_end_with_the_pairs_that_wanted_them() -> None:
+    """A host of the peer's that cannot be reached has one while it is checked; then only the path's is renewed."""
+    other = "192.0.2.77"
+    alice = relayed("alice", controlling=True, only=True)
+    async with open_wire() as wire, service(wire) as turn, couple(wire, alice=alice) as two:
+        nobody = Candidate("9", 2**31 - 1, (other, 4000), CandidateKind.HOST)
+        theirs = two.bob.agent.local
+        two.bob.tell(Remote(two.alice.agent.local))
+        two.alice.tell(Remote(attrs.evolve(theirs, candidates=(nobody, *theirs.candidates))))
+        await two.connected()
+        (allocation,) = turn.allocations.values()
+        assert sorted(allocation.permissions) == sorted([BOB, other])
+        await trio.sleep(600)
+        now = trio.current_time()
+        assert [host for host, until in allocation.permissions.items() if until > now] == [BOB]
+        await two.talk()
 
 
 @pytest.mark.rfc("8656", "8", "10")

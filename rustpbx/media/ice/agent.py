@@ -118,6 +118,8 @@ class IceAgent:
         for local in self._gathering.pop_fresh():
             self._checking.pair_local(local)
         self._checking.tick(now)
+        if self._relays.all and self.state is AgentState.CONNECTED:
+            self._relays.retain(self._checking.hopes())
         return self._outgoing(now)
 
     def _take(self, what: Input | Tick, now: float) -> None:

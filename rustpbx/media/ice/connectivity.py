@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from aioice.stun import Class, Message
 
@@ -121,6 +121,14 @@ class Connectivity:
         if self.remote is not None and not self._options.lite:
             for remote in self._remotes.all():
                 self._pair(local, remote)
+
+    def hopes(self) -> Iterator[tuple[Address, Address]]:
+        """The two ends of the path, and of the pairs that may yet take its place."""
+        for pair in self.list.pairs:
+            if pair.state is not PairState.FAILED:
+                yield pair.base, pair.remote.address
+        if self.path is not None:
+            yield self.path.base, self.path.remote.address
 
     def forsake_bases(self) -> None:
         """A base is not there any more; of its pairs, only the path waits for what the peer says."""

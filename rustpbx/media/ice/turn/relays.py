@@ -87,6 +87,15 @@ class Relays:
         relay = self._of(datagram)
         return None if relay is None else relay.take(data, now)
 
+    def retain(self, pairs: Iterable[tuple[Address, Address]]) -> None:
+        """Renew permissions and channels for these alone: our address and a peer's."""
+        kept: dict[Address, list[Address]] = {}
+        for base, peer in pairs:
+            kept.setdefault(base, []).append(peer)
+        for relay in self.all:
+            if relay.address is not None:
+                relay.retain(kept.get(relay.address, ()))
+
     def hear(self, what: Connected | Received | Disconnected, now: float) -> list[Outcome]:
         """News of a stream."""
         outcomes: list[Outcome] = []
