@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import numpy as np
@@ -19,12 +19,15 @@ from rustpbx.sip import events as sip
 from rustpbx.testing.handset import Handset
 from rustpbx.testing.house import AGENT, SERVER, House, Plan, server_config
 from rustpbx.testing.matching import request, response
+from rustpbx.testing.script import ScriptError
 from rustpbx.testing.voice import heard_text, spoken
 from rustpbx.testing.wire import Link
 from rustpbx.values import network
 from tests.kit.files import File, serve_files, wav
 from tests.kit.sweeps import when_stepped
+from tests.test_calls import quiet_house
 from tests.test_stream_calls import talk
+from tests.test_webrtc_calls import calling
 
 CAROL = "10.0.0.7"
 TARGET = f"sip:carol@{CAROL}:5060"
@@ -192,6 +195,27 @@ async def test_a_caller_on_a_websocket_is_transferred_to_a_phone() -> None:
         await house.settle()
 
 
+async def test_a_caller_in_a_browser_is_transferred_to_a_phone() -> None:
+    """What it says is heard on the phone, and the other way round; when the phone hangs up, so do we in the browser."""
+    async with quiet_house() as house, calling(house) as (browser, agent):
+        await browser.connected()
+        await agent.send("refer", caller="sip:bot@rustpbx.test", callee=house.phone.uri)
+        await house.handset.answers()
+        await agent.until("answer", 2)
+        await browser.say(spoken("hello phone", rate=16000))
+        await house.handset.hears("hello phone")
+        await house.handset.says("hello browser")
+        await trio.sleep(0.5)
+        assert "hello browser" in heard_text(browser.hear(), 16000)
+        house.handset.hangs_up()
+        await agent.ended()
+        assert [(e["refer"], e["reason"]) for e in agent.events if e["event"] == "hangup"] == [
+            (True, "callee"),
+            (False, "refer"),
+        ]
+        await browser.ended()
+
+
 # -- the ways back --------------------------------------------------------------------------------------------------
 
 
@@ -354,6 +378,56 @@ async def test_a_bug_while_two_people_talk_ends_both_legs(monkeypatch: pytest.Mo
         assert isinstance((await carol.is_hung_up()).cause, sip.ByeReceived)
         assert isinstance((await house.handset.is_hung_up()).cause, sip.ByeReceived)
         assert house.desk.events[-1]["event"] == "hangup"
+
+
+class BreakAt(trio.abc.Instrument):
+    """Cancels all calls of a server before the scheduler step `number`, and counts on."""
+
+    def __init__(self, number: int, house: House) -> None:
+        self.steps = 0
+        self._number = number
+        self._house = house
+
+    def before_task_step(self, task: trio.lowlevel.Task) -> None:  # noqa: ARG002 - Trio calls it by name
+        """One step more."""
+        self.steps += 1
+        if self.steps == self._number:
+            for call in self._house.server.registry.calls.values():
+                call._scope.cancel()
+
+
+async def broken_transfer(number: int) -> int:
+    """A transfer whose call is cancelled at step `number`: all phones know of the end; how many steps there were."""
+    async with House(Plan(signalling_only=True)).open() as house:
+        carol = await house.new_phone("carol", CAROL)
+        await house.handset.dials()
+        await house.desk.answers()
+        await house.handset.call.answered()
+        breaks = BreakAt(number, house)
+        trio.lowlevel.add_instrument(breaks)
+        with suppress(ScriptError):
+            await refer(house, autoHangup=False)
+            call = await carol.rings(within=2)
+            await trio.sleep(0.2)
+            if call.ending is None:
+                call.answer()
+            await trio.sleep(0.2)
+            await house.desk.send("hangup")
+        trio.lowlevel.remove_instrument(breaks)
+        await house.handset.call.ended()
+        for taken in carol.phone.calls.values():
+            await taken.ended()
+        await house.settle()
+        return breaks.steps
+
+
+@pytest.mark.parametrize("first", range(4))
+async def test_the_call_breaks_at_a_step_of_a_transfer(first: int) -> None:
+    """Wherever it stands: the caller and the target are hung up, and nothing is left."""
+    number = 1 + first
+    while await broken_transfer(number) >= number:
+        number += 4
+    assert number > 80
 
 
 @pytest.mark.parametrize("method", ["INVITE", "180", "200", "ACK", "BYE"])
