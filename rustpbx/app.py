@@ -206,6 +206,7 @@ async def _start(
         peer_codecs=_codec_rules(config.webrtc_codecs, own_order=True),
         sip_port=sip[1] if sip is not None else 0,
         dtmf_inband=ua.dtmf_inband,
+        resume_grace=config.resume_grace or 0.0,
     )
     door.open(registry.reserve)
     await parts.start(registry.run)

@@ -79,7 +79,6 @@ IGNORED = ("proxy", "console", "database_url", "restsend_token")
 NOT_BUILT = (
     "callrecord",
     "llmproxy",
-    "resume_grace",
 )
 """Keys that are read and checked, but which nothing in this version acts on."""
 

@@ -34,7 +34,7 @@ class Reader(Protocol):
         """The number of the event that was received just now."""
         ...
 
-    def lost(self, cause: str) -> None:
+    def lost(self, cause: str, *, dropped: bool = False) -> None:
         """Nobody reads any more."""
         ...
 
@@ -52,16 +52,6 @@ def read_command(body: bytes) -> Command:
 def accepted() -> Response:
     """A command was handed to the call; what comes of it are events."""
     return json_response({"accepted": True}, 202)
-
-
-def first_number(query: str | None, header: str | None) -> int:
-    """After which event a stream begins: `?after=`, else `Last-Event-ID`. Raises `HttpError` (400)."""
-    text = query if query is not None else header
-    if not text:
-        return 0
-    if not text.isascii() or not text.isdigit() or len(text) > 12:
-        raise HttpError(400, "after is the number of an event")
-    return int(text)
 
 
 def event_stream(reader: Reader) -> Upgrade:

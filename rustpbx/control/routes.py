@@ -158,7 +158,17 @@ def session_params(query: Mapping[str, str], call_type: CallType, remote: str, t
         server_side_track=check_id("serverSideTrack", track),
         remote=remote,
         token=token,
+        after=event_number(query.get("after")),
     )
+
+
+def event_number(text: str | None) -> int | None:
+    """The number of an event; None for none. Raises `HttpError` (400)."""
+    if not text:
+        return None
+    if not text.isascii() or not text.isdigit() or len(text) > 12:
+        raise HttpError(400, "after is the number of an event")
+    return int(text)
 
 
 def wants_observing(query: Mapping[str, str]) -> bool:

@@ -22,11 +22,12 @@ from rustpbx.control.http import (
     serve_connection,
 )
 from rustpbx.control.page import is_page, page_file
-from rustpbx.control.remote import accepted, event_stream, first_number, read_command
+from rustpbx.control.remote import accepted, event_stream, read_command
 from rustpbx.control.routes import (
     Action,
     Match,
     decode,
+    event_number,
     find_route,
     parse_query,
     session_params,
@@ -237,8 +238,8 @@ class _Server:
                 return self._observe(request, query, asking)
             return self._connect(request, session_params(query, DOORS[action], asking.client, asking.token))
         if action is Action.READ_CALL:
-            after = first_number(query.get("after"), request.headers.get("last-event-id"))
-            return event_stream(self._read(match.id, asking, after))
+            after = event_number(query.get("after", request.headers.get("last-event-id")))
+            return event_stream(self._read(match.id, asking, after or 0))
         return self._look(match, request, query)
 
     def _command(self, session_id: str, body: bytes, decision: Decision) -> Response:
@@ -303,8 +304,7 @@ class _Server:
         params = session_params(query, CallType.SIP, decision.client, decision.token)
         if params.session_id is None:
             raise HttpError(400, "which call is to be observed? id is missing")
-        after = first_number(query.get("after"), None)
-        return self._upgrade(key, self._read(params.session_id, decision, after), params.ping_interval)
+        return self._upgrade(key, self._read(params.session_id, decision, params.after or 0), params.ping_interval)
 
     def _upgrade(self, key: str, attachment: Attachment, ping_interval: int) -> Upgrade:
         async def run(stream: trio.abc.Stream, leftover: bytes) -> None:

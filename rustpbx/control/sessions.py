@@ -45,8 +45,13 @@ class Attachment(Protocol):
         """A ping control frame with this payload goes out; the event is the session's."""
         ...
 
-    def lost(self, cause: str) -> None:
-        """The socket is gone. Idempotent."""
+    @property
+    def first(self) -> int | None:
+        """The number of the first event, where events are sent with their numbers (`seq`)."""
+        ...
+
+    def lost(self, cause: str, *, dropped: bool = False) -> None:
+        """The socket is gone: closed by the agent, or `dropped` without a word. Idempotent."""
         ...
 
     def release(self) -> None:

@@ -18,7 +18,7 @@ from rustpbx.control.http import HttpError, Request
 from rustpbx.control.sessions import Attachment
 from rustpbx.control.wire import MAX_MESSAGE, WireError, decode_command, encode_event, rfc3339
 from rustpbx.journal import Journal
-from rustpbx.session.events import Event
+from rustpbx.session.events import Event, Ping
 from rustpbx.shell.clock import Clock
 
 _LOG = Journal(__name__)
@@ -178,13 +178,14 @@ class _Conversation:
     _patience: Patience
     _scope: trio.CancelScope
     _unanswered: int = attrs.field(init=False, default=0)
+    _sent: int = attrs.field(init=False, default=0)
 
-    def _lose(self, cause: str) -> None:
+    def _lose(self, cause: str, *, dropped: bool = True) -> None:
         """The socket is gone, unless the session is and we are closing it ourselves."""
         if self.ended:
             return
         self.ended = True
-        self._attachment.lost(cause)
+        self._attachment.lost(cause, dropped=dropped)
         self._scope.cancel()
 
     async def read(self) -> None:
@@ -193,7 +194,7 @@ class _Conversation:
             try:
                 message = await self._socket.get_message()
             except trio_websocket.ConnectionClosed as closed:
-                self._lose(_why(closed.reason))
+                self._lose(_why(closed.reason), dropped=_is_dropped(closed.reason))
                 return
             if isinstance(message, str):
                 self._understand(message)
@@ -220,7 +221,7 @@ class _Conversation:
                 try:
                     await self._socket.send_message(message)
                 except trio_websocket.ConnectionClosed as closed:
-                    self._lose(_why(closed.reason))
+                    self._lose(_why(closed.reason), dropped=_is_dropped(closed.reason))
                     return
             if scope.cancelled_caught:
                 self._lose(f"a write stalled for {self._patience.write:g} s")
@@ -232,11 +233,18 @@ class _Conversation:
 
     def _encode(self, event: Event) -> str | None:
         try:
-            return encode_event(event)
+            return encode_event(event, self._number(event))
         except (TypeError, ValueError):
             self._counters["events_unencodable"] += 1
             _LOG.exception("event %s cannot be JSON", event.name, call=self._attachment.session_id)
             return None
+
+    def _number(self, event: Event) -> int | None:
+        """Pings are not counted: they belong to the socket, not to the call."""
+        if self._attachment.first is None or isinstance(event, Ping):
+            return None
+        self._sent += 1
+        return self._attachment.first + self._sent - 1
 
     async def ping(self, interval: int) -> None:
         """A ping at once and then every `interval` seconds, as control frame and as event."""
@@ -257,6 +265,10 @@ class _Conversation:
         except trio_websocket.ConnectionClosed:
             return  # the reader says why
         self._unanswered -= 1
+
+
+def _is_dropped(reason: trio_websocket.CloseReason | None) -> bool:
+    return reason is None or reason.code == 1006
 
 
 def _why(reason: trio_websocket.CloseReason | None) -> str:

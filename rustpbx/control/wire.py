@@ -142,9 +142,10 @@ def _plain(mapping: Mapping[str, str], mask: str | None) -> dict[str, str]:
 # -- events ---------------------------------------------------------------------------------------------------------
 
 
-def encode_event(event: Event) -> str:
-    """One event as the text of one message."""
-    return encode_json({"event": event.name, **_event_fields(event)})
+def encode_event(event: Event, seq: int | None = None) -> str:
+    """One event as the text of one message; `seq` is its number in the call, where that is sent."""
+    numbered = {} if seq is None else {"seq": seq}
+    return encode_json({"event": event.name, **_event_fields(event), **numbered})
 
 
 _MOMENTS = frozenset({"start_time", "hangup_time", "ringing_time", "answer_time"})

@@ -78,7 +78,8 @@ class CallConfig:
     for one by a call of ours, named by its leg, which counts until `release_leg`. `srtp` says which calls are
     protected, `codecs` what they may be spoken in, `peer_codecs` those with browsers. `sip_port` is our own UDP port
     for SIP. `dtmf_inband` looks for keys in the audio of calls whose option does not say. `recorder` records those
-    whose agent does not ask for it.
+    whose agent does not ask for it. `resume_grace` is how long the call waits for an agent whose socket was dropped;
+    0: it does not.
     """
 
     session_id: str
@@ -98,6 +99,7 @@ class CallConfig:
     codecs: CodecRules = G711
     peer_codecs: CodecRules = PEER_CODECS
     sip_port: int = 0
+    resume_grace: float = 0.0
 
 
 class CallCore:
@@ -119,7 +121,7 @@ class CallCore:
         self._agreement: Agreement | PeerAgreement | None = None
         self._peer_offer: PeerOffer | None = None
         self._pending_offer = b""
-        self._agent = Machine(ATTACHMENT, lambda _: UPGRADE_TIME, "agent", call=self.id, words=cause_words)
+        self._agent = Machine(ATTACHMENT, self._agent_duration, "agent", call=self.id, words=cause_words)
         self._listened = False  # once a call, whatever becomes of it
         self._listening = False
         self._leg_closed = False
@@ -178,6 +180,11 @@ class CallCore:
         return self._machine.state is Call.INCOMING
 
     @property
+    def parked(self) -> bool:
+        """Whether it waits for its agent to come back."""
+        return self._agent.state is Attachment.PARKED
+
+    @property
     def call_failed(self) -> bool:
         """Whether it ended for a reason that the server counts as a failure."""
         return self.done and self._ending.reason in ("failed", "serverUnavailable")
@@ -204,7 +211,7 @@ class CallCore:
         if trigger is not None and (self._machine.state, trigger) in CALL.rows:
             self._step(trigger, what, now)
         elif isinstance(what, AgentFact):
-            self._attach(AGENT_TRIGGERS[type(what)], what, now)
+            self._attach(self._agent_trigger(what), what, now)
         elif isinstance(what, effects.PingSent):
             self._out.append(effects.Tell(self.report.ping(what.payload, now)))
         elif isinstance(what, commands.Candidate):
@@ -695,6 +702,17 @@ class CallCore:
         sender = command.name if isinstance(command, commands.Invite | commands.Accept | commands.Ring) else "command"
         problem = f"{command.name} is not possible while the call is {self._machine.state.name.lower()}"
         self._out.extend(self.report.error(sender, problem, None, now))
+
+    def _agent_duration(self, timer: AttachmentTrigger) -> float:
+        return self.config.resume_grace if timer is AttachmentTrigger.GRACE_TIMEOUT else UPGRADE_TIME
+
+    def _agent_trigger(self, fact: AgentFact) -> AttachmentTrigger:
+        """A socket that is dropped in the middle of a conversation may come back, unless the far end was in it."""
+        dropped = isinstance(fact, effects.AgentGone) and fact.dropped and self._agent.state is Attachment.ATTACHED
+        waits = self.config.resume_grace > 0 and self.config.call_type is not CallType.WEBSOCKET
+        if dropped and waits and self._machine.state is Call.TALKING:
+            return AttachmentTrigger.DROPPED
+        return AGENT_TRIGGERS[type(fact)]
 
     def _attach(self, trigger: AttachmentTrigger, cause: AgentFact | Tick, now: float) -> None:
         for action in self._agent.step(trigger, now, cause):

@@ -252,6 +252,10 @@ class Attachment(Enum):
     RESERVED = auto()
     """The id is taken, the upgrade is under way."""
     ATTACHED = auto()
+    PARKED = auto()
+    """Its socket was dropped, not closed: the call waits for it to come back."""
+    RESUMING = auto()
+    """The agent of a parked call is coming back, the upgrade is under way."""
     GONE = auto()
 
 
@@ -261,8 +265,11 @@ class AttachmentTrigger(Enum):
     RESERVED = auto()
     UPGRADED = auto()
     LOST = auto()
+    DROPPED = auto()
+    """Lost without a word, in a call that may wait."""
     CALL_ENDED = auto()
     UPGRADE_TIMEOUT = auto()
+    GRACE_TIMEOUT = auto()
 
 
 class AttachmentAction(Enum):
@@ -285,9 +292,18 @@ ATTACHMENT: Table[Attachment, AttachmentTrigger, AttachmentAction] = Table(
         (G.RESERVED, GT.UPGRADED): Step(G.ATTACHED, (GA.TELL_CALL_ATTACHED,)),
         **{(G.RESERVED, t): Step(G.ABSENT, (GA.TELL_CALL_GONE,)) for t in (GT.LOST, GT.UPGRADE_TIMEOUT)},
         (G.ATTACHED, GT.LOST): Step(G.ABSENT, (GA.TELL_CALL_GONE,)),
-        **{(s, GT.CALL_ENDED): Step(G.GONE) for s in (G.ABSENT, G.RESERVED, G.ATTACHED)},
+        (G.ATTACHED, GT.DROPPED): Step(G.PARKED),
+        (G.PARKED, GT.RESERVED): Step(G.RESUMING),
+        (G.PARKED, GT.GRACE_TIMEOUT): Step(G.ABSENT, (GA.TELL_CALL_GONE,)),
+        (G.RESUMING, GT.UPGRADED): Step(G.ATTACHED),
+        **{(G.RESUMING, t): Step(G.PARKED) for t in (GT.LOST, GT.UPGRADE_TIMEOUT)},
+        **{(s, GT.CALL_ENDED): Step(G.GONE) for s in (G.ABSENT, G.RESERVED, G.ATTACHED, G.PARKED, G.RESUMING)},
     },
-    timers={G.RESERVED: frozenset({GT.UPGRADE_TIMEOUT})},
+    timers={
+        G.RESERVED: frozenset({GT.UPGRADE_TIMEOUT}),
+        G.RESUMING: frozenset({GT.UPGRADE_TIMEOUT}),
+        G.PARKED: frozenset({GT.GRACE_TIMEOUT}),
+    },
     # ABSENT is timed by the call (it ends, or its accept timeout runs). The socket's pings and its write limit end
     # ATTACHED.
     patient=frozenset({G.ABSENT, G.ATTACHED}),

@@ -37,9 +37,10 @@ class AgentAttached:
 
 @attrs.frozen
 class AgentGone:
-    """The agent's socket is lost; `cause` is for the log."""
+    """The agent's socket is lost; `cause` is for the log. `dropped`: without a word, it did not close it."""
 
     cause: str
+    dropped: bool = False
 
 
 @attrs.frozen

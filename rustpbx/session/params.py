@@ -39,7 +39,8 @@ class SessionParams:
     `session_id` None asks for a new one; that of an incoming call is the dialog id from the webhook.
     `server_side_track` names the track of tts, play, media pass, music on hold and refer leg. `dump` asks for the
     event file. `ping_interval` is in seconds, 0 for no pings. `remote` is the agent's address, for logs. `token` names
-    the token that it showed (`Access.check`), "" for none.
+    the token that it showed (`Access.check`), "" for none. `after` is the number of the last event that an agent had
+    which comes back to its call; None: the last one before its socket was lost.
     """
 
     session_id: str | None
@@ -49,6 +50,7 @@ class SessionParams:
     server_side_track: str = DEFAULT_SERVER_SIDE_TRACK
     remote: str = ""
     token: str = ""
+    after: int | None = None
 
 
 @attrs.frozen(kw_only=True)

@@ -40,6 +40,7 @@ class FakeAttachment:
         self.session_id = session_id
         self.log: list[Said] = []
         self.poison = False
+        self.first: int | None = None
         self.up = False
         self.gone = trio.Event()
         self._events, self.events = trio.open_memory_channel[Event](1000)
@@ -85,7 +86,7 @@ class FakeAttachment:
         self.log.append(Said("ping", payload))
         self.send(Ping(timestamp=0, payload=payload))
 
-    def lost(self, cause: str) -> None:
+    def lost(self, cause: str, *, dropped: bool = False) -> None:  # noqa: ARG002
         """Note the end."""
         self.gone.set()
         self._note(Said("lost", cause))

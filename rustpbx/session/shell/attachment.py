@@ -33,7 +33,8 @@ class Watcher(Protocol):
 class Attachment:
     """One agent on one call. All methods are synchronous; `events` ends after `hangup`.
 
-    In `events`, bytes are audio for the agent; `dropped` counts frames of it that it was too slow for.
+    In `events`, bytes are audio for the agent; `dropped` counts frames of it that it was too slow for. `first` is the
+    number of the first event in it, pings not counted, where the agent is to know them; None where not.
     """
 
     def __init__(
@@ -45,6 +46,7 @@ class Attachment:
     ) -> None:
         self.session_id = session_id
         self.dropped = 0
+        self.first: int | None = None
         self._hear = hear
         self._deliver = deliver
         self._detach = detach
@@ -75,13 +77,13 @@ class Attachment:
         if self._live:
             self._deliver(PingSent(payload))
 
-    def lost(self, cause: str) -> None:
-        """The agent is gone (socket closed, no pong, a stalled write). Idempotent."""
+    def lost(self, cause: str, *, dropped: bool = False) -> None:
+        """The agent is gone: it closed its socket, or that `dropped` (reset, no pong, a stalled write). Idempotent."""
         if self._live:
             self._live = False
             self._send.close()
             self._detach()
-            self._deliver(AgentGone(cause))
+            self._deliver(AgentGone(cause, dropped))
             if self.watcher is not None:
                 self.watcher.closed(cause)
 
@@ -98,7 +100,7 @@ class Attachment:
         try:
             self._send.send_nowait(event)
         except trio.WouldBlock:
-            self.lost(f"{OUTBOX} events unread")
+            self.lost(f"{OUTBOX} events unread", dropped=True)
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             return
 

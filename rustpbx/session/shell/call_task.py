@@ -51,6 +51,7 @@ class CallTask:
         self.params = params
         self.attachment: Attachment | None = None
         clock = services.clock
+        self._told = 0  # events that were told when the agent was lost
         self.chronicle = Chronicle(core.id, lambda: clock.wall(clock.now()))
         self._services = services
         self._send, self._inbox = trio.open_memory_channel[Input](INBOX)
@@ -108,11 +109,27 @@ class CallTask:
     def attach(self) -> Attachment:
         """Reserve the call for an agent."""
         self.attachment = Attachment(self.id, self.deliver, self._detached, self.hear)
+        if self.core.config.resume_grace:
+            self.attachment.first = self.chronicle.count + 1
         self.deliver(effects.AgentReserved())
         return self.attachment
 
+    def resumable(self, params: SessionParams) -> bool:
+        """Whether this call waits for its agent, and this is it: with the same token, by the same door."""
+        same = (params.token, params.call_type) == (self.params.token, self.params.call_type)
+        return same and self.core.parked and self.attachment is None
+
+    def resume(self, after: int | None) -> Attachment:
+        """Reserve the call for the agent that it waits for, with what it missed: from behind event `after` on."""
+        missed = self.chronicle.since(self._told if after is None else after)
+        attachment = self.attach()
+        attachment.first = missed[0].seq if missed else self.chronicle.count + 1
+        for told in missed:
+            attachment.tell(told.event)
+        return attachment
+
     def _detached(self) -> None:
-        self.attachment = None
+        self.attachment, self._told = None, self.chronicle.count
 
     async def run(self) -> None:
         """Live until the call is over. A bug of ours ends this call and no other."""

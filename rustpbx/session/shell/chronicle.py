@@ -38,6 +38,15 @@ class Chronicle:
         self._readers: set[Reader] = set()
 
     @property
+    def count(self) -> int:
+        """How many events there were."""
+        return self._count
+
+    def since(self, number: int) -> list[Told]:
+        """Those that are kept from behind that number on."""
+        return [told for told in self._told if told.seq > number]
+
+    @property
     def full(self) -> bool:
         """Whether it has as many readers as it takes."""
         return len(self._readers) >= MOST_READERS
@@ -61,9 +70,8 @@ class Chronicle:
         """A reader who gets what is kept from behind number `after` on, then what comes."""
         reader = Reader(self, self._readers.discard)
         self._readers.add(reader)
-        for told in self._told:
-            if told.seq > after:
-                reader.take(told)
+        for told in self.since(after):
+            reader.take(told)
         return reader
 
 
@@ -72,6 +80,7 @@ class Reader:
 
     def __init__(self, chronicle: Chronicle, leave: Callable[[Reader], None]) -> None:
         self.session_id = chronicle.session_id
+        self.first: int | None = None
         self._wall = chronicle.wall
         self._leave = leave
         self._send, self.events = trio.open_memory_channel[Event | bytes](WAITING)
@@ -107,7 +116,7 @@ class Reader:
         """Its own socket was pinged."""
         self._queue(Ping(timestamp=self._wall(), payload=payload))
 
-    def lost(self, _: str) -> None:
+    def lost(self, _: str, *, dropped: bool = False) -> None:  # noqa: ARG002 - the same to it
         """It reads no more, or there is no more to read. Idempotent."""
         self._leave(self)
         self._send.close()

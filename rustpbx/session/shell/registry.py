@@ -69,6 +69,7 @@ class Registry:
         peer_codecs: CodecRules = PEER_CODECS,
         sip_port: int = 0,
         dtmf_inband: bool = False,
+        resume_grace: float = 0.0,
     ) -> None:
         self._services = services
         self._rng = rng
@@ -81,6 +82,7 @@ class Registry:
         self._peer_codecs = peer_codecs
         self._sip_port = sip_port
         self._dtmf_inband = dtmf_inband
+        self._resume_grace = resume_grace
         self.dial_plan = dial_plan or DialPlan()
         self._calls: dict[str, CallTask] = {}
         self._nursery: trio.Nursery | None = None
@@ -138,6 +140,8 @@ class Registry:
         if call is None:
             self._check_room()
             call = self._start(session_id, params)
+        elif call.resumable(params):
+            return call.resume(params.after)
         elif params.call_type is not CallType.SIP or not call.claimable:
             raise SessionExistsError(f"session {session_id} exists")
         else:
@@ -242,6 +246,7 @@ class Registry:
             peer_codecs=self._peer_codecs,
             sip_port=self._sip_port,
             dtmf_inband=self._dtmf_inband,
+            resume_grace=self._resume_grace,
             recorder=None if self._services.recordings is None else self._services.recordings.unasked,
         )
         core = CallCore(config, clock.wall, self._rng.getrandbits(31), clock.now())
