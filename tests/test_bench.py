@@ -19,6 +19,7 @@ from bench.run import Run, delays
 from bench.signalling import Signalling
 from bench.srtp import BLOCK
 from rustpbx.media.codec.opus import OpusCoder
+from rustpbx.media.plane.foresight import FEW
 
 ROOT = Path(__file__).parents[1]
 
@@ -177,3 +178,9 @@ async def test_the_bench_of_codecs_runs() -> None:
     costs = await codecs.leg_costs(legs=2, ticks=2 * BLOCK)
     assert set(costs) == {"PCMU", "G722", "opus"}
     assert min(costs.values()) > 0
+
+
+@pytest.mark.real_time
+async def test_the_bench_of_encoding_ahead_runs() -> None:
+    """Some legs more than a tick encodes by itself, with a thread and without."""
+    assert min(await codecs.loop_costs(legs=FEW + 1, ticks=2 * BLOCK)) > 0
