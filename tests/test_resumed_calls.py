@@ -25,8 +25,8 @@ async def patient_house(**keys: Any) -> AsyncIterator[House]:
 
 
 async def drop(agent: Agent) -> None:
-    """The agent's machine loses its network: no closing handshake."""
-    await trio.aclose_forcefully(agent.socket._stream)
+    """The agent's machine loses its network, and the server notices."""
+    await agent.drop()
     await trio.sleep(0.5)
 
 

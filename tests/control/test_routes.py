@@ -44,6 +44,7 @@ def test_an_empty_query_has_the_documented_defaults() -> None:
         "server_side_track": "server-side-track",
         "remote": "10.0.0.2",
         "token": "",
+        "after": None,
     }
 
 
