@@ -13,6 +13,8 @@ import trio
 from rustpbx.media.events import Direction
 from rustpbx.session import commands
 from rustpbx.session.conversation import Conversation
+from rustpbx.session.options import CallType
+from rustpbx.session.params import SessionExistsError, SessionParams
 from rustpbx.session.tables import Transfer
 from rustpbx.settings import DialConfig, DialRule, OutboundConfig
 from rustpbx.sip import events as sip
@@ -545,6 +547,35 @@ async def test_what_the_target_says_is_transcribed_if_asked() -> None:
         await house.desk.hears("hello caller")
         finals = [(e["trackId"] == T, e["text"]) for e in house.desk.events if e["event"] == "asrFinal"]
         assert sorted(finals) == [(False, "hello carol"), (True, "hello caller")]
+        await house.desk.hangs_up()
+
+
+async def test_what_the_caller_says_to_the_target_is_not_told_if_the_agent_wants_so() -> None:
+    """Before and after it is, and the target hears it all."""
+    async with talking() as (house, carol):
+        await house.handset.says("before")
+        await house.desk.hears("before")
+        await bridge(house, carol, pauseParentAsr=True, autoHangup=False)
+        await both_talk(house, carol)
+        carol.hangs_up()
+        await house.desk.until("hangup")
+        await house.handset.says("after")
+        await house.desk.hears("after")
+        assert "hello" not in house.desk.heard
+        await house.desk.hangs_up()
+
+
+async def test_the_sip_messages_of_a_transfer_are_kept() -> None:
+    """By the name of its leg, which no other session may have meanwhile."""
+    async with talking() as (house, carol):
+        await bridge(house, carol)
+        registry = house.server.registry
+        leg = f"{house.desk.events[0]['trackId']}~refer1"
+        trace = registry.trace(leg)
+        assert trace is not None
+        assert trace.messages[0].data.startswith(b"INVITE sip:carol@")
+        with pytest.raises(SessionExistsError):
+            registry.reserve(SessionParams(session_id=leg, call_type=CallType.SIP))
         await house.desk.hangs_up()
 
 

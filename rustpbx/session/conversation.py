@@ -286,6 +286,8 @@ class Conversation:
         return [effects.Tell(self._report.dtmf(fact.digit, now)), *passed]
 
     def _on_heard(self, fact: effects.Heard, now: float) -> list[Output]:
+        if self.transfers.private:
+            return []
         self.track.heard(now)
         told = self.hearing.heard(fact.transcript, now, speaking=self.track.busy)
         return [*told, *self.detector.handle(fact, now)]

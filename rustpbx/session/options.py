@@ -169,8 +169,9 @@ class ReferOption:
     """How a `refer` behaves. `timeout`, in seconds, is the time the target has to answer: 30 if it is not given.
 
     `mode` is `bridged`, or `blind` for a SIP REFER. `moh` is the URL of music that the remote party hears meanwhile.
-    `asr` listens to the new leg. With `auto_hangup` the call ends when the answered leg ends. `call_id` is the Call-ID
-    of the leg; `pause_parent_asr` stops the main leg's transcription while it lasts.
+    `asr` listens to the new leg. With `auto_hangup` the call ends when the answered leg ends. With `pause_parent_asr`
+    the agent is not told what the remote party says to the target. `call_id` is accepted and ignored: a Call-ID that
+    somebody else makes is not sure to be new.
     """
 
     denoise: bool = False

@@ -108,6 +108,11 @@ class Transfers:
         """Whether the remote party talks to somebody else."""
         return self._transfer is not None and self._transfer.bridged
 
+    @property
+    def private(self) -> bool:
+        """Whether what the remote party says is not transcribed for the agent."""
+        return self._transfer is not None and self._transfer.private
+
     def of_leg(self, what: Input, now: float) -> list[Output]:
         """Take a fact of a refer leg, that of a transfer that is over included."""
         if isinstance(what, effects.Heard):

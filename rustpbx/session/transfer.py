@@ -84,6 +84,11 @@ class Transfer:
         """Whether both parties hear each other."""
         return self._machine.state is State.BRIDGED
 
+    @property
+    def private(self) -> bool:
+        """Whether what the remote party says is for the target alone."""
+        return self.bridged and self._options.pause_parent_asr
+
     def start(self, now: float) -> list[Output]:
         """Begin."""
         return self._step(TransferTrigger.START, None, now)
