@@ -15,6 +15,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 
 import attrs
+import httpx
 import trio
 
 from rustpbx.accounts import accounts
@@ -39,13 +40,24 @@ from rustpbx.media.sdp.formats import CodecRules
 from rustpbx.media.vad.detector import ENGINES
 from rustpbx.media.webrtc.shell import OurServer, WebRtc, WebRtcConfig
 from rustpbx.outbound import OutboundPolicy, Reach, open_client, open_guarded_client
+from rustpbx.records.ledger import Ledger
+from rustpbx.records.sinks import Bucket, FolderSink, HttpSink, S3Sink, Sink, bucket_url
+from rustpbx.records.spool import Spool
 from rustpbx.session.options import CallType, RecorderOption
 from rustpbx.session.params import DEFAULT_SERVER_SIDE_TRACK, SessionParams
 from rustpbx.session.protection import SrtpRules
 from rustpbx.session.shell.recording import Recordings
 from rustpbx.session.shell.registry import Registry
 from rustpbx.session.shell.services import Services
-from rustpbx.settings import Config, IceServer, RecordingConfig, UaConfig
+from rustpbx.settings import (
+    CallRecordConfig,
+    Config,
+    HttpCallRecord,
+    IceServer,
+    LocalCallRecord,
+    RecordingConfig,
+    UaConfig,
+)
 from rustpbx.shell.clock import Clock, TrioClock
 from rustpbx.shell.garbage import collect_between_calls
 from rustpbx.shell.network import Network, RealNetwork
@@ -74,6 +86,9 @@ POOLS = {
 
 ENCODING = 30.0
 """Seconds that recordings get for their last bytes, and for being encoded, when the server is told to stop."""
+
+SPOOL = ".callrecords"
+"""Below the folder of recordings: call records on their way."""
 
 ANYWHERE = "192.0.2.1"
 """An address nobody has (TEST-NET-1): the way to it is the default route."""
@@ -109,6 +124,7 @@ class Server:
     plane: Plane
     stack: Stack | None
     recordings: Recordings | None
+    ledger: Ledger
     _http: Address | None
     _door: Door
 
@@ -128,6 +144,7 @@ class Server:
         params = SessionParams(
             session_id=session_id,
             call_type=CallType.SIP,
+            dump=False,  # the program has the events itself
             ping_interval=0,
             server_side_track=server_side_track,
             remote="embedded",
@@ -168,7 +185,7 @@ async def open_server(config: Config, outside: Outside, *, http: bool = True) ->
                 with trio.CancelScope(shield=True):
                     await server.shutdown()
                     await agents.gone(GRACE)
-                    await _finish_recordings(server)
+                    await _finish_records(server)
                     await _leave(server)
                     if server.stack is not None:
                         await server.stack.flush()
@@ -188,10 +205,11 @@ async def _start(
         stack = make_stack(config, config.ua, outside.network, outside.clock, outside.rng, host, ask, key)
         sip = await parts.start(stack.run)
     plane = Plane(outside.ports, outside.clock, _plane_config(config, outside), outside.rng, outside.offload)
-    services, door = await _services(config, outside, plane, stack, exits)
+    services, door, ledger = await _services(config, outside, plane, stack, exits)
     await parts.start(services.speech.spares.run)
     if services.recordings is not None:
         await parts.start(services.recordings.recorder.run)
+    await parts.start(ledger.run)
     ua = config.ua or UaConfig()
     registry = Registry(
         services,
@@ -227,6 +245,7 @@ async def _start(
         plane=plane,
         stack=stack,
         recordings=services.recordings,
+        ledger=ledger,
         door=door,
     )
 
@@ -238,11 +257,39 @@ async def _leave(server: Server) -> None:
         await server.stack.unregister_all(UNREGISTERING)
 
 
-async def _finish_recordings(server: Server) -> None:
-    """Let the recordings of the calls that have just ended become files."""
-    if server.recordings is not None:
-        with trio.move_on_after(ENCODING):
+async def _finish_records(server: Server) -> None:
+    """Let the recordings of the calls that have just ended become files, and their records be kept."""
+    with trio.move_on_after(ENCODING):
+        if server.recordings is not None:
             await server.recordings.recorder.finished()
+        await server.ledger.finished()
+
+
+def _ledger(config: Config, outside: Outside, client: httpx.AsyncClient) -> Ledger:
+    """Event files and call records, as configured."""
+    folder, wanted, offload = config.recorder_path, config.callrecord, outside.offload
+    if wanted is None:
+        return Ledger(offload, outside.clock, folder, None)
+    keep, sink = True, _sink(wanted, client, offload)
+    if not isinstance(wanted, LocalCallRecord):
+        keep = wanted.keep_media_copy or not wanted.with_media
+    spool = Spool(sink, offload, outside.clock, f"{folder or '.'}/{SPOOL}", keep_media=keep)
+    return Ledger(offload, outside.clock, folder, spool)
+
+
+def _sink(wanted: CallRecordConfig, client: httpx.AsyncClient, offload: Offload) -> Sink:
+    if isinstance(wanted, LocalCallRecord):
+        return FolderSink(offload, wanted.root)
+    if isinstance(wanted, HttpCallRecord):
+        return HttpSink(client, offload, wanted.url, headers=wanted.headers, with_media=wanted.with_media)
+    bucket = Bucket(
+        url=bucket_url(wanted.vendor, wanted.bucket, wanted.region, wanted.endpoint),
+        region=wanted.region,
+        access_key=wanted.access_key,
+        secret_key=wanted.secret_key,
+        root=wanted.root,
+    )
+    return S3Sink(client, offload, bucket, with_media=wanted.with_media)
 
 
 async def _hold_parts(*, task_status: trio.TaskStatus[trio.Nursery]) -> None:
@@ -255,7 +302,7 @@ async def _hold_parts(*, task_status: trio.TaskStatus[trio.Nursery]) -> None:
 
 async def _services(
     config: Config, outside: Outside, plane: Plane, stack: Stack | None, exits: AsyncExitStack
-) -> tuple[Services, Door]:
+) -> tuple[Services, Door, Ledger]:
     client = await exits.enter_async_context(open_client(outside.network))
     policy = OutboundPolicy(
         allow_private=config.outbound.allow_private,
@@ -266,6 +313,7 @@ async def _services(
     guarded = await exits.enter_async_context(open_guarded_client(outside.network, policy))
     handler = config.ua.handler if config.ua else None
     door = Door(Webhook(client, handler, outside.clock, secret=handler.secret) if handler is not None else None)
+    ledger = _ledger(config, outside, client)
     store = FileStore(outside.offload, config.media_cache_path) if config.media_cache_path else None
     services = Services(
         clock=outside.clock,
@@ -284,8 +332,9 @@ async def _services(
         announcer=door,
         webrtc=_webrtc(config, outside, plane),
         recordings=_recordings(config, outside, plane),
+        ledger=ledger,
     )
-    return services, door
+    return services, door, ledger
 
 
 def _recordings(config: Config, outside: Outside, plane: Plane) -> Recordings | None:

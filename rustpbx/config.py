@@ -77,7 +77,6 @@ IGNORED = ("proxy", "console", "database_url", "restsend_token")
 """Keys of the PBX side, which this server is not: accepted whatever they hold, said once, and left alone."""
 
 NOT_BUILT = (
-    "callrecord",
     "llmproxy",
 )
 """Keys that are read and checked, but which nothing in this version acts on."""

@@ -19,6 +19,7 @@ from rustpbx.control.reading import SECRETS, WireError, camel, describe, make_co
 from rustpbx.core import address_text
 from rustpbx.session.commands import Candidate, Command
 from rustpbx.session.events import Attendee, Eou, Event, HungUp, Metrics, Other, Outcome
+from rustpbx.session.options import CallOption
 from rustpbx.session.params import CallSummary, Health
 from rustpbx.sip.trace import Trace
 
@@ -109,6 +110,11 @@ def _children(item: object) -> Iterable[object]:
 def encode_command(command: Command) -> str:
     """The command as JSON again, for the dump file: what was given, credentials masked."""
     return encode_json({"command": command.name, **_written(command, mask=MASK)})
+
+
+def option_body(option: CallOption) -> dict[str, object]:
+    """What was given of a call's option, for its record: credentials masked."""
+    return _written(option, mask=MASK)
 
 
 _SECRET_KEY = re.compile(r"secret|password|passwd|token|authorization|api[-_]?key|credential", re.IGNORECASE)

@@ -84,7 +84,9 @@ class Door:
         assert self._reserve is not None  # noqa: S101 - there are no listeners without it
         try:
             attachment = self._reserve(
-                SessionParams(session_id=incoming.leg, call_type=CallType.SIP, ping_interval=0, remote="embedded")
+                SessionParams(
+                    session_id=incoming.leg, call_type=CallType.SIP, dump=False, ping_interval=0, remote="embedded"
+                )
             )
         except SessionExistsError:
             return True  # an agent that knew the id has come already

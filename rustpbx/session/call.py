@@ -129,6 +129,7 @@ class CallCore:
         self._wanted_ringtone: str | None = None
         self._recorder: RecorderOption | None = None
         self._recording = False
+        self._status = 500
         self._answer_headers: Lines = ()
         self._delayed_answer = b""
         self._ending: Ending = SYSTEM
@@ -183,6 +184,11 @@ class CallCore:
     def parked(self) -> bool:
         """Whether it waits for its agent to come back."""
         return self._agent.state is Attachment.PARKED
+
+    @property
+    def status(self) -> int:
+        """The SIP status that a call which is over ended with; 500 for one that was neither answered nor refused."""
+        return 200 if self.report.answered_at is not None else self._status
 
     @property
     def call_failed(self) -> bool:
@@ -394,6 +400,10 @@ class CallCore:
 
     def _note_ending(self, trigger: CallTrigger, cause: Cause) -> None:
         self.report.note_parting(parting_of(cause))
+        if isinstance(cause, sip.CallRefused):
+            self._status = cause.status
+        elif isinstance(cause, sip.CallCancelled):
+            self._status = 487
         if trigger is CallTrigger.BYE:
             self._ending = of_bye(incoming=self._incoming is not None, transferred=self.talk.transfers.accepted)
         elif isinstance(cause, commands.Hangup):
@@ -497,6 +507,7 @@ class CallCore:
     def _refuse(self, cause: Cause, now: float) -> None:
         headers = cause.headers if isinstance(cause, commands.Reject | commands.Hangup) else None
         refuse = refusal(self.id, cause, self.report)
+        self._status = refuse.status
         self._out.append(attrs.evolve(refuse, headers=(*refuse.headers, *self._lines(headers, now))))
 
     # -- actions: an agent's call -----------------------------------------------------------------------------------
@@ -673,6 +684,7 @@ class CallCore:
             return
         command = self._goodbye if isinstance(cause, Tick) else cause
         headers = self._lines(command.headers, now) if isinstance(command, commands.Hangup) else ()
+        self._status = 487  # what an INVITE that we cancel ends with; a call that was answered has its own
         self._out.append(sip.HangUp(self.id, headers, self._ending.q850))
 
     def _lines(self, headers: Mapping[str, str] | None, now: float) -> Lines:

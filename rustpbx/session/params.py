@@ -54,6 +54,31 @@ class SessionParams:
 
 
 @attrs.frozen(kw_only=True)
+class ReferLeg:
+    """The second call of a transfer: its leg, caller and callee as SIP URIs, and when it began, rang, was answered."""
+
+    leg: str
+    caller: str
+    callee: str
+    started_at: int
+    rang_at: int | None = None
+    answered_at: int | None = None
+
+
+@attrs.frozen(kw_only=True)
+class Ended:
+    """What a session knows of itself when it is over, besides its events. `status` is the SIP status it ended with:
+    200 if it was answered. `refer` is its last transfer by a second call.
+    """
+
+    session_id: str
+    call_type: CallType
+    option: CallOption | None
+    status: int
+    refer: ReferLeg | None = None
+
+
+@attrs.frozen(kw_only=True)
 class CallSummary:
     """One running session in `/call/lists`. `duration` is whole seconds since the answer; None before it.
 

@@ -11,6 +11,7 @@ from rustpbx.session import commands, effects
 from rustpbx.session.dialling import MAX_TEXT, DialError, Dialling, header_lines
 from rustpbx.session.effects import Input
 from rustpbx.session.options import CallOption, ReferOption, SipOption
+from rustpbx.session.params import ReferLeg
 from rustpbx.session.playback import Output, ServerTrack
 from rustpbx.session.reporting import Reporter
 from rustpbx.session.transfer import Transfer
@@ -102,6 +103,11 @@ class Transfers:
     def under_way(self) -> bool:
         """Whether a second call has the server-side track."""
         return self._transfer is not None and self._transfer.alive
+
+    @property
+    def latest(self) -> ReferLeg | None:
+        """The last transfer by a second call, over or not."""
+        return None if self._transfer is None else self._transfer.summary
 
     @property
     def bridged(self) -> bool:

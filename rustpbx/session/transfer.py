@@ -19,6 +19,7 @@ from rustpbx.session.dialling import Dialling
 from rustpbx.session.effects import Input, Tell
 from rustpbx.session.ending import Ending
 from rustpbx.session.options import ReferOption
+from rustpbx.session.params import ReferLeg
 from rustpbx.session.parting import parting_of
 from rustpbx.session.playback import Output, ServerTrack, TransferOver
 from rustpbx.session.reporting import Reporter
@@ -78,6 +79,20 @@ class Transfer:
     def alive(self) -> bool:
         """Whether it has the server-side track."""
         return not self._machine.done
+
+    @property
+    def summary(self) -> ReferLeg:
+        """How far its leg has come."""
+        report = self._report
+        caller, callee = report.addresses
+        return ReferLeg(
+            leg=self.leg,
+            caller=caller,
+            callee=callee,
+            started_at=report.started_at,
+            rang_at=report.rang_at,
+            answered_at=report.answered_at,
+        )
 
     @property
     def bridged(self) -> bool:

@@ -16,10 +16,11 @@ from rustpbx.media.recording.shell.recorder import Recording
 from rustpbx.media.webrtc.shell import PeerLeg, PeerWish
 from rustpbx.session import effects
 from rustpbx.session.call import CallCore
+from rustpbx.session.commands import Command
 from rustpbx.session.effects import Effect, Input
 from rustpbx.session.events import Event
 from rustpbx.session.options import CallType, MediaPassOption, RecorderOption
-from rustpbx.session.params import SessionParams
+from rustpbx.session.params import Ended, SessionParams
 from rustpbx.session.shell.attachment import Attachment
 from rustpbx.session.shell.chronicle import Chronicle
 from rustpbx.session.shell.copying import copy_audio
@@ -60,6 +61,7 @@ class CallTask:
         self.refer_legs: set[str] = set()
         """The legs of its transfers that are open."""
         self.recording: Recording | None = None
+        self._page = None if services.ledger is None else services.ledger.open(core.id)
 
     @property
     def id(self) -> str:
@@ -73,6 +75,8 @@ class CallTask:
 
     def deliver(self, what: Input) -> None:
         """Hand the call an input. A call that is over ignores it; one whose inbox is full ends."""
+        if self._page is not None and isinstance(what, Command):
+            self._page.note_command(what)
         try:
             self._send.send_nowait(what)
         except trio.WouldBlock:
@@ -98,6 +102,8 @@ class CallTask:
     def tell(self, event: Event) -> None:
         """Tell the agent, and whoever reads along."""
         self.chronicle.tell(event)
+        if self._page is not None:
+            self._page.note_event(event)
         if self.attachment is not None:
             self.attachment.tell(event)
 
@@ -108,6 +114,8 @@ class CallTask:
 
     def attach(self) -> Attachment:
         """Reserve the call for an agent."""
+        if self._page is not None and self.params.dump:
+            self._page.dump()
         self.attachment = Attachment(self.id, self.deliver, self._detached, self.hear)
         if self.core.config.resume_grace:
             self.attachment.first = self.chronicle.count + 1
@@ -159,8 +167,20 @@ class CallTask:
         for event in self.core.last_words(trio.current_time()):
             self.tell(event)
         self.chronicle.end()
+        if self._page is not None:
+            self._page.close(self._ended(), self.recording)
         if self.attachment is not None:
             self.attachment.call_ended()
+
+    def _ended(self) -> Ended:
+        """What it knows of itself at its end."""
+        return Ended(
+            session_id=self.id,
+            call_type=self.params.call_type,
+            option=self.core.talk.option,
+            status=self.core.status,
+            refer=self.core.talk.transfers.latest,
+        )
 
     def _hang_up(self, leg: str) -> None:
         """End a leg of a transfer that the core did not."""
