@@ -76,9 +76,7 @@ __all__ = [
 IGNORED = ("proxy", "console", "database_url", "restsend_token")
 """Keys of the PBX side, which this server is not: accepted whatever they hold, said once, and left alone."""
 
-NOT_BUILT = (
-    "llmproxy",
-)
+NOT_BUILT = ("llmproxy",)
 """Keys that are read and checked, but which nothing in this version acts on."""
 
 _PORT = values.within(1, 65535)

@@ -34,12 +34,12 @@ def recorder_of(house: House) -> Recorder:
 
 
 def files_in(folder: Path) -> list[Path]:
-    """The files below it."""
-    return [path for path in folder.rglob("*") if path.is_file()]
+    """The recordings below it."""
+    return [path for path in folder.rglob("*") if path.is_file() and path.suffix != ".jsonl"]
 
 
 def only_file(folder: Path) -> Path:
-    """The one file below it."""
+    """The one recording below it."""
     (path,) = files_in(folder)
     return path
 
