@@ -39,6 +39,7 @@ from rustpbx.media.recording.shell.recorder import Recorder
 from rustpbx.media.sdp.formats import CodecRules
 from rustpbx.media.vad.detector import ENGINES
 from rustpbx.media.webrtc.shell import OurServer, WebRtc, WebRtcConfig
+from rustpbx.metrics import ServerMetrics
 from rustpbx.outbound import OutboundPolicy, Reach, open_client, open_guarded_client
 from rustpbx.records.ledger import Ledger
 from rustpbx.records.sinks import Bucket, FolderSink, HttpSink, S3Sink, Sink, bucket_url
@@ -205,7 +206,9 @@ async def _start(
         stack = make_stack(config, config.ua, outside.network, outside.clock, outside.rng, host, ask, key)
         sip = await parts.start(stack.run)
     plane = Plane(outside.ports, outside.clock, _plane_config(config, outside), outside.rng, outside.offload)
+    metrics = ServerMetrics()
     services, door, ledger = await _services(config, outside, plane, stack, exits)
+    services = attrs.evolve(services, watch=metrics.speech.told)
     await parts.start(services.speech.spares.run)
     if services.recordings is not None:
         await parts.start(services.recordings.recorder.run)
@@ -232,7 +235,8 @@ async def _start(
     http = None
     if agents is not None:
         access = Access.from_config(config)
-        serve_agents = partial(serve_http, sockets=agents)
+        metrics.watch(registry, plane, stack)
+        serve_agents = partial(serve_http, sockets=agents, counters=metrics.http, metrics=metrics.text)
         http = await parts.start(serve_agents, _http_config(config), outside.network, registry, access, outside.clock)
     if stack is not None:
         for account in accounts(ua.register_users):  # last: the calls they bring find everything else at work

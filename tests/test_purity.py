@@ -75,6 +75,7 @@ LAYERS = {
     "accounts.py": ("errors", "settings", "sip"),
     "dialplan.py": ("journal", "settings", "sip"),
     "signalling.py": ("settings", "shell", "sip"),
+    "metrics.py": ("media", "session", "sip", "speech"),
     "shell/": ("core", "errors", "journal", "shell", "worker"),
     "worker.py": ("errors",),
     "outbound.py": ("core", "errors", "shell"),

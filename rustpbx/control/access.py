@@ -22,7 +22,7 @@ from rustpbx.shell.origins import may_come
 IpAddress = IPv4Address | IPv6Address
 
 FORWARDERS = ("x-forwarded-for", "forwarded", "x-real-ip")
-ADMIN_PATHS = ("/call/lists", "/call/kill", "/list", "/kill", "/ami")
+ADMIN_PATHS = ("/call/lists", "/call/kill", "/list", "/kill", "/ami", "/metrics")
 """Each with everything below it."""
 
 _OF_A_CALL = re.compile(r"/call/.+/sip", re.DOTALL)
@@ -89,7 +89,7 @@ class Access:
 
         401: a token could help. 403: it could not. An admin route is open to loopback, tokens and `allow_from`;
         where `[ami]` has a list, to the addresses on it: one that is listed vouches for itself, `*` leaves
-        it to the other rules.
+        it to the other rules. For `/metrics` a token does, whatever that list says.
         """
         client = _client(request, self.trusted_proxies)
         shown = str(client) if client else request.peer
@@ -102,7 +102,8 @@ class Access:
         vouched = bool(token) or self._known_address(request, client)
         admin = self._admin(request, client, vouched=vouched)
         is_admin = is_admin_path(request.path)
-        if admin if is_admin else vouched or self.allow_anonymous:
+        scrape = bool(token) and request.path == "/metrics"  # a scraper's address changes more often than its token
+        if admin or scrape if is_admin else vouched or self.allow_anonymous:
             return Decision(True, admin=admin, client=shown, token=token)
         if is_admin:
             return Decision(False, *self._admin_refusal(), client=shown)

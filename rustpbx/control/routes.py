@@ -31,6 +31,7 @@ class Action(Enum):
     READ_CALL = auto()
     ICE_SERVERS = auto()
     HEALTH = auto()
+    METRICS = auto()
 
 
 @attrs.frozen
@@ -65,6 +66,7 @@ ROUTES = (
     Route("POST", "/ami/v1/kill/{id}", Action.KILL_CALL, admin=True),
     Route("GET", "/iceservers", Action.ICE_SERVERS),
     Route("GET", "/health", Action.HEALTH),
+    Route("GET", "/metrics", Action.METRICS),
 )
 
 

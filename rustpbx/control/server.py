@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
 
@@ -55,6 +55,9 @@ DOORS = {
     Action.CONNECT_STREAM: CallType.WEBSOCKET,
     Action.CONNECT_BROWSER: CallType.WEBRTC,
 }
+
+METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+"""Prometheus' text format."""
 
 DEFAULT_ICE_SERVERS: tuple[Mapping[str, object], ...] = ({"urls": ["stun:stun.l.google.com:19302"]},)
 
@@ -112,16 +115,24 @@ async def serve_http(
     *,
     counters: Counter[str] | None = None,
     sockets: Sockets | None = None,
+    metrics: Callable[[], bytes] = bytes,
     task_status: trio.TaskStatus[Address] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Listen and serve for ever; `started` with the bound address. Raises OSError if it cannot be bound.
 
     Cancelling ends every connection; their sessions hear it as a lost agent. `counters` is written to: requests,
     connections refused, commands that could not be read ... `sockets` tells when the last agent has gone.
+    `metrics` makes the text of `/metrics`.
     """
     listener = await network.listen(config.host, config.port)
     server = _Server(
-        config, registry, access, clock, Counter() if counters is None else counters, sockets=sockets or Sockets()
+        config,
+        registry,
+        access,
+        clock,
+        Counter() if counters is None else counters,
+        sockets=sockets or Sockets(),
+        metrics=metrics,
     )
     async with trio.open_nursery() as connections:
         task_status.started(_bound_address(listener, config))
@@ -157,6 +168,7 @@ class _Server:
         counters: Counter[str],
         *,
         sockets: Sockets,
+        metrics: Callable[[], bytes],
     ) -> None:
         self._config = config
         self._registry = registry
@@ -164,6 +176,7 @@ class _Server:
         self._clock = clock
         self._counters = counters
         self._sockets = sockets
+        self._metrics = metrics
         self._connections = 0
 
     async def serve(self, stream: trio.abc.Stream) -> None:
@@ -268,6 +281,8 @@ class _Server:
                 return self._trace(match.id, as_json=wants_json(query, request.headers.get("accept", "")))
             case Action.ICE_SERVERS:
                 return json_response(list(self._config.ice_servers))
+            case Action.METRICS:
+                return Response(status=200, body=self._metrics(), content_type=METRICS_TYPE)
             case _:
                 return json_response(health_body(self._registry.health()))
 

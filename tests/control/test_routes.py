@@ -159,6 +159,7 @@ def test_garbage_is_a_400_that_says_what_is_wrong(query: str, error: str) -> Non
         ("GET", "/call/a/b/sip", Action.TRACE_CALL, "a/b"),
         ("GET", "/iceservers", Action.ICE_SERVERS, ""),
         ("GET", "/health", Action.HEALTH, ""),
+        ("GET", "/metrics", Action.METRICS, ""),
     ],
 )
 def test_each_path_has_its_action(method: str, path: str, action: Action, id_: str) -> None:

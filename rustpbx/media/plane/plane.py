@@ -38,6 +38,7 @@ from rustpbx.media.plane.source import Source
 from rustpbx.media.plane.stages import Slots
 from rustpbx.media.plane.stream import FORMATS, Stream
 from rustpbx.media.plane.tap import Tap
+from rustpbx.media.plane.traffic import Ledger, Traffic
 from rustpbx.media.plane.vigil import Vigil
 from rustpbx.media.vad.activity import Activity
 from rustpbx.media.vad.detector import ENGINES, frame_length, make_detector
@@ -78,6 +79,7 @@ class Plane:
         self._bindings = Bindings(ports, config.host, config.first_port, config.last_port, config.quarantine, rng)
         self._outlet = Outlet(ports)
         self._legs: dict[str, Leg] = {}
+        self._ledger = Ledger()
         self._by_slot: dict[int, Leg] = {}
         self._bridging = Bridging(self._bank)
         self._egress = Egress(self._bank, self._outlet, self.counters, self._guard, self._bridging)
@@ -117,6 +119,10 @@ class Plane:
     def legs(self) -> int:
         """How many legs are open."""
         return len(self._legs)
+
+    def traffic(self) -> Traffic:
+        """What all legs together sent and received, those that are closed included."""
+        return self._ledger.total([leg.stats() for leg in self._legs.values()])
 
     # -- the clock
 
@@ -274,6 +280,7 @@ class Plane:
             return LegStats()
         self._reporting.say(found, self._clock.now() + self._epoch, bye=True)
         stats = found.stats()
+        self._ledger.close(stats)
         self._end(found)
         del self._by_slot[found.slot]
         self._ingress.remove(found)

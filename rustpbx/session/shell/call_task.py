@@ -101,6 +101,7 @@ class CallTask:
 
     def tell(self, event: Event) -> None:
         """Tell the agent, and whoever reads along."""
+        self._services.watch(event)
         self.chronicle.tell(event)
         if self._page is not None:
             self._page.note_event(event)

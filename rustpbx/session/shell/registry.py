@@ -92,6 +92,7 @@ class Registry:
         self._started_at = services.clock.wall(services.clock.now())
         self._total = 0
         self._failed = 0
+        self._turned_away: Counter[str] = Counter()
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Hold the calls, and bring them what SIP reports, until cancelled."""
@@ -204,7 +205,7 @@ class Registry:
             pending=sum(call.core.pending for call in self._calls.values()),
             dialogs=counters["dialogs"],
             accounts=() if stack is None else tuple(map(self._account_health, stack.accounts.standings)),
-            refused=_refused(counters),
+            refused=_refused(counters + self._turned_away),
         )
 
     def _account_health(self, standing: Standing) -> AccountHealth:
@@ -222,8 +223,10 @@ class Registry:
 
     def _check_room(self) -> None:
         if self._draining:
+            self._turned_away["refused_draining"] += 1
             raise OverloadedError("the server is shutting down")
         if len(self._calls) >= self._max_calls:
+            self._turned_away["refused_max_calls"] += 1
             raise OverloadedError(f"{self._max_calls} calls are up, and no more are allowed")
 
     def _start(self, session_id: str, params: SessionParams) -> CallTask:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
 import attrs
@@ -85,3 +86,5 @@ class Services:
     webrtc: WebRtc | None = None
     recordings: Recordings | None = None
     ledger: Ledger | None = None
+    watch: Callable[[Event], None] = lambda _: None
+    """Sees each event that any call tells; it neither waits nor raises."""
