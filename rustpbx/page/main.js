@@ -122,13 +122,26 @@ function transferTo(number) {
 function show(event) {
   log(event);
   transcript.note(event);
-  if (event.event === "answer" && !event.refer) {
+  if (event.refer) showTransfer(event);
+  else if (event.event === "answer") {
     answered = Date.now();
-    stand("in a call", "up");
+    stand(wantsNumber() ? "calling the number" : "in a call", wantsNumber() ? "busy" : "up");
   } else if (event.event === "metrics" && event.key === "turn") turns.add(event);
   else if (event.event === "error") notice(`${event.sender}: ${event.error}`);
   else if (event.event === "reject") notice(`Refused: ${event.reason ?? event.code}`);
 }
+
+/** What becomes of the call to a number. */
+function showTransfer(event) {
+  if (event.event === "ringing") stand("it rings", "busy");
+  else if (event.event === "answer") stand("connected", "up");
+  else if (event.event === "reject") {
+    notice(`Not reached: ${event.reason || event.code}`);
+    session.hangUp();
+  }
+}
+
+const ENDS = { refer: "the other side hung up", caller: "hung up", callee: "hung up", system: "ended by the server" };
 
 function finish(ended, why) {
   if (session !== ended) return;
@@ -136,7 +149,7 @@ function finish(ended, why) {
   answered = 0;
   meters.you.watch(context, null);
   meters.agent.watch(context, null);
-  stand(why === "ended" ? "ended" : `ended: ${why}`, /refused|gone|failed|no way/.test(why) ? "failed" : "");
+  stand(why === "ended" ? "ended" : `ended: ${ENDS[why] ?? why}`, /refused|gone|failed|no way/.test(why) ? "failed" : "");
   $("call").focus();
 }
 

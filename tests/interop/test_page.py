@@ -12,11 +12,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+import trio
 
 import rustpbx
 from rustpbx.app import Server
 from rustpbx.settings import Config, UaConfig
+from rustpbx.shell.network import RealNetwork
 from rustpbx.speech import local_tts
+from rustpbx.testing.phone import open_phone
 from tests.kit.browser import Browser, open_browser, until
 from tests.kit.real import LOOPBACK
 
@@ -134,6 +137,37 @@ async def test_a_call_in_firefox(tmp_path: Path) -> None:
         await tab_to(browser, "hangup")
         await browser.evaluate(PUSH)
         await until(browser, f"{STATE} === 'ended'")
+        await until(browser, "fetch('/call/lists').then((told) => told.json()).then(({total}) => total === 0)")
+        assert not server.registry.calls
+
+
+@pytest.mark.interop("chromium")
+@pytest.mark.parametrize("busy", [False, True])
+async def test_a_number_is_called_through_the_server(tmp_path: Path, busy: bool) -> None:
+    """The page's microphone is heard by a phone, whose end of the call ends it; a busy one is said to be."""
+    async with (
+        serving() as (server, address),
+        open_phone(RealNetwork(), LOOPBACK) as phone,
+        open_browser("chromium", tmp_path) as browser,
+    ):
+        await browser.open(address)
+        await browser.evaluate("(document.querySelector('input[value=number]').click(), 1)")
+        await browser.evaluate(f"(document.getElementById('number').value = {json.dumps(phone.uri)}, 1)")
+        await browser.evaluate("(document.getElementById('call').click(), 1)")
+        call = await phone.ring()
+        call.ringing()
+        await until(browser, f"{STATE} === 'it rings'")
+        if busy:
+            call.reject(486)
+            await until(browser, f"{NOTICE} === 'Not reached: Busy Here'")
+            await until(browser, f"{STATE} === 'ended'")
+        else:
+            call.answer()
+            await until(browser, f"{STATE} === 'connected'")
+            with trio.fail_after(20):
+                await call.line.sound()
+            call.hang_up()
+            await until(browser, f"{STATE} === 'ended: the other side hung up'")
         await until(browser, "fetch('/call/lists').then((told) => told.json()).then(({total}) => total === 0)")
         assert not server.registry.calls
 
