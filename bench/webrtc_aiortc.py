@@ -1,4 +1,7 @@
-"""The same calls by aiortc: an answer to each offer, Opus both ways. Speaks JSON lines with `bench.webrtc`."""
+"""The same calls by aiortc: an answer to each offer, Opus both ways. Speaks JSON lines with `bench.webrtc`.
+
+python -m bench.webrtc_aiortc [COMPLEXITY]
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,7 @@ from itertools import cycle
 from typing import Any
 
 import aioice.ice
+import aiortc.codecs.opus
 import av
 from aiortc import RTCPeerConnection, RTCSessionDescription
 from aiortc.mediastreams import MediaStreamTrack
@@ -18,6 +22,18 @@ from bench.codecs import voice
 from rustpbx.media.codec.base import RATE, WIDE
 
 aioice.ice.get_host_addresses = lambda use_ipv4, use_ipv6: ["127.0.0.1"] if use_ipv4 else []  # noqa: ARG005
+
+
+class Encoder(aiortc.codecs.opus.OpusEncoder):
+    """Theirs, at the complexity that is asked for; FFmpeg's name for it is another."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.codec.options = {**self.codec.options, "compression_level": sys.argv[1]}
+
+
+if len(sys.argv) > 1:
+    aiortc.codecs.OpusEncoder = Encoder  # type: ignore[attr-defined]
 
 
 class Mouth(MediaStreamTrack):

@@ -1,7 +1,5 @@
 """The measured side: a server whose calls are browsers'. Speaks JSON lines with `bench.webrtc`.
 
-    python -m bench.webrtc_server [COMPLEXITY]
-
 Each call is a session with its agent, whose commands come from within; it says one sentence after the other, and a
 listener takes what it hears.
 """
@@ -17,9 +15,7 @@ import trio
 
 from bench.codecs import voice
 from rustpbx.app import open_server, real_outside
-from rustpbx.media.codec.opus import OpusCoder
-from rustpbx.media.codec.registry import MAKERS
-from rustpbx.media.events import Codec, VadParams
+from rustpbx.media.events import VadParams
 from rustpbx.media.plane.plane import Plane
 from rustpbx.session.commands import Invite
 from rustpbx.session.events import Answered
@@ -93,9 +89,6 @@ class Calls:
 
 async def main() -> None:
     """Serve questions until the pipe closes."""
-    if len(sys.argv) > 1:
-        complexity = int(sys.argv[1])
-        MAKERS[Codec.OPUS] = lambda media: OpusCoder(media.opus, complexity)
     async with real_outside() as outside, open_server(CONFIG, outside) as server, trio.open_nursery() as nursery:
         calls = Calls(server.registry, server.plane, nursery)
         while line := await trio.to_thread.run_sync(sys.stdin.readline):

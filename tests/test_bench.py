@@ -10,7 +10,7 @@ from pathlib import Path
 import attrs
 import pytest
 
-from bench import bridges, codecs, vad
+from bench import bridges, codecs, vad, webrtc
 from bench.__main__ import VoidError, collect
 from bench.judge import COMPARED, LARGE, MIDDLE, SMALL, Results, quickest
 from bench.messages import Messages
@@ -168,6 +168,19 @@ async def test_the_bench_of_bridges_runs() -> None:
     found = bridges.costs(pairs=2, ticks=2 * BLOCK)
     assert set(bridges.BARS) < set(found)
     assert all(min(pair) > 0 for pair in found.values())
+
+
+@pytest.mark.parametrize("server", [[webrtc.OURS], [webrtc.THEIRS, "0"]], ids=["ours", "aiortc"])
+def test_the_bench_of_browsers_runs(server: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two calls for a moment: they are connected, both hear each other, and both sides are measured."""
+    monkeypatch.setattr(webrtc, "WARM_UP", 0.3)
+    run = webrtc.measure("x", server, calls=2, seconds=0.5)
+    assert (run.name, run.calls, len(run.handshakes)) == ("x", 2, 2)
+    assert run.cpu > 0
+    assert run.sent > 30
+    assert str(run).startswith("x ")
+    late = attrs.evolve(run, load_late=99.0, foreign=0.0)
+    assert late.void == "the callers were 99.0 ms late themselves"
 
 
 async def test_the_bench_of_codecs_runs() -> None:
