@@ -19,6 +19,7 @@ from rustpbx.media.rtcp import Bye, parse_rtcp
 from rustpbx.media.rtp import RtpPacket, build_rtp
 from rustpbx.media.sdp.fingerprint import Setup
 from rustpbx.media.srtp import Sealer
+from rustpbx.settings import IceServer
 from rustpbx.testing.browser import Browser, Habits
 from rustpbx.testing.house import BROWSER, SERVER
 from rustpbx.testing.nat import ADDRESS_RESTRICTED, FULL_CONE, PORT_RESTRICTED, SYMMETRIC, Behaviour
@@ -454,6 +455,20 @@ async def test_a_browser_behind_a_nat(kind: Behaviour) -> None:
         async with calling(house) as (browser, agent):
             await browser.connected()
             await goes_on(browser, agent, "through the door")
+
+
+@pytest.mark.parametrize(("asked", "seconds"), [(None, 5.0), (2, 2.0)])
+async def test_a_stun_server_that_is_silent(asked: int | None, seconds: float) -> None:
+    """The answer waits for it five seconds, or as long as `handshakeTimeout` allows, and names what is known."""
+    config = server_config(ice_servers=(IceServer(urls=("stun:10.0.0.99",)),))
+    option = {**SCRIPTED} if asked is None else {**SCRIPTED, "handshakeTimeout": asked}
+    async with quiet_house(config=config) as house:
+        began = trio.current_time()
+        async with calling(house, option=option) as (browser, agent):
+            assert trio.current_time() - began == pytest.approx(seconds, abs=0.6)
+            assert "a=end-of-candidates" in agent.events[1]["sdp"]
+            await browser.connected()
+            await goes_on(browser, agent, "at last")
 
 
 async def test_no_port_is_left() -> None:

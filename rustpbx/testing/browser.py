@@ -185,7 +185,13 @@ class Browser:
                 entropy=self._rng.randbytes,
                 timeout=60.0,
             )
-            self._peer = Peer("browser", association, fingerprints or theirs.fingerprints_of(audio), patience=60.0)
+            self._peer = Peer(
+                "browser",
+                association,
+                fingerprints or theirs.fingerprints_of(audio),
+                patience=60.0,
+                now=trio.current_time(),
+            )
             self._send.send_nowait(Gathered())
             self._accepted.set()
         self.transport.describe(ice)

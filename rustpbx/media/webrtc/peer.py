@@ -57,17 +57,25 @@ _TRIGGERS: dict[type, PeerTrigger] = {
 class Peer:
     """The far end of the leg `leg`.
 
-    `fingerprints` are those of its SDP. `patience` is how many seconds each may take: our candidates, and the path.
+    `fingerprints` are those of its SDP. `patience` is how many seconds each may take: our candidates, from `now` on,
+    and the path.
     """
 
     def __init__(
-        self, leg: str, association: dtls.Association, fingerprints: Iterable[Fingerprint], *, patience: float
+        self,
+        leg: str,
+        association: dtls.Association,
+        fingerprints: Iterable[Fingerprint],
+        *,
+        patience: float,
+        now: float,
     ) -> None:
         self._leg = leg
         self._association = association
-        self._association.handle(dtls.Trust(tuple(fingerprints)), 0.0)
+        self._association.handle(dtls.Trust(tuple(fingerprints)), now)
         self._patience = patience
         self._machine = Machine(PEER, self._duration, call=leg)
+        self._machine.settle(now)
         self._path: Address | None = None
         self._early: deque[bytes] = deque(maxlen=MOST_EARLY)
         self._problem = ""

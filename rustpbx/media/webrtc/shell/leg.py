@@ -66,7 +66,9 @@ class PeerLeg:
             timeout=wish.patience,
             call=wish.leg,
         )
-        self._core = Peer(wish.leg, self._association, wish.offer.fingerprints, patience=wish.patience)
+        self._core = Peer(
+            wish.leg, self._association, wish.offer.fingerprints, patience=wish.patience, now=webrtc.clock.now()
+        )
         self._transport: IceTransport | None = None
         self._early: list[Candidate] = []
         self._send, self._inbox = trio.open_memory_channel[Input](MOST_WAITING)
