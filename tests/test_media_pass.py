@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from typing import Any
 
 import attrs
@@ -12,15 +10,12 @@ import pytest
 import trio
 
 from rustpbx.media.events import Pcm
-from rustpbx.settings import OutboundConfig
-from rustpbx.testing.network import MemoryNetwork
 from rustpbx.testing.services.service import Answer, Conversation, EmulatedService
 from rustpbx.testing.speech import tone
 from rustpbx.testing.voice import heard_text, spoken
-from rustpbx.values import network
-from tests.kit.house import House, server_config
 from tests.kit.services import HOST, PORT
-from tests.test_calls import answered, over, quiet_house
+from tests.test_calls import answered, over
+from tests.test_speech_calls import house_with
 
 URL = f"ws://{HOST}:{PORT}/pass?key=1"
 SENDER = f"media_pass: {URL}"
@@ -49,16 +44,6 @@ class Companion(EmulatedService):
             message = await conversation.receive()
             if self.echoes:
                 await conversation.send(message)
-
-
-@asynccontextmanager
-async def house_with(service: EmulatedService) -> AsyncIterator[House]:
-    """A server whose agents may name that service."""
-    config = server_config(outbound=OutboundConfig(allow_private=(network("10.0.0.0/8"),)))
-    async with quiet_house(config=config) as house, trio.open_nursery() as nursery:
-        await nursery.start(service.serve, MemoryNetwork(house.wire, HOST), (HOST, PORT))
-        yield house
-        nursery.cancel_scope.cancel()
 
 
 def passing(**option: Any) -> dict[str, Any]:
