@@ -31,9 +31,12 @@ class Life(RuleBasedStateMachine):
         self.nonces = 0
         self.said: list[Message] = []
 
-    @initialize(kind=st.sampled_from(GrantKind), seed=st.integers(0, 2**16), reliable=st.booleans())
-    def start(self, kind: GrantKind, seed: int, reliable: bool) -> None:
-        """It is asked for."""
+    @initialize(
+        kind=st.sampled_from(GrantKind), seed=st.integers(0, 2**16), reliable=st.booleans(), silent=st.booleans()
+    )
+    def start(self, kind: GrantKind, seed: int, reliable: bool, silent: bool) -> None:
+        """It is asked for; at the end the server will be silent or not."""
+        self.silent = silent
         session = Session("alice", "wonderland")
         self.grant = Grant(kind, WANTED[kind], session, random.Random(seed).randbytes, reliable=reliable)
         self.grant.begin(self.now)
@@ -104,7 +107,7 @@ class Life(RuleBasedStateMachine):
         self.look()
         begun = self.now
         for _ in range(MOST_CHALLENGES + 1):
-            if not self.grant.machine.done:
+            if not self.silent and not self.grant.machine.done:
                 self.refuses(438, told=True)
         while not self.grant.machine.done:
             self.waits()
@@ -118,3 +121,25 @@ class Life(RuleBasedStateMachine):
 
 TestLife = Life.TestCase
 TestLife.settings = settings(max_examples=60, stateful_step_count=25, deadline=None)
+
+
+def test_a_release_while_a_renewal_is_under_way() -> None:
+    """The renewal has 30 s; who waits for the release waits no longer than for any other."""
+    grant = Grant(
+        GrantKind.PERMISSION,
+        WANTED[GrantKind.PERMISSION],
+        Session("a", "b"),
+        random.Random(1).randbytes,
+        reliable=False,
+    )
+    grant.begin(0.0)
+    grant.step(GrantTrigger.CONNECTED, 0.0)
+    asked = read_stun(grant.outgoing[-1])
+    grant.take(Message(asked.message_method, Class.RESPONSE, asked.transaction_id), 0.0)
+    grant.tick(grant.deadline().at)
+    assert grant.machine.state is GrantState.RENEWING
+    grant.step(GrantTrigger.RELEASE, 240.0)
+    while not grant.machine.done:
+        now = grant.deadline().at
+        grant.tick(now)
+    assert now == 240.0 + TIMEOUT[GrantState.RELEASING]
