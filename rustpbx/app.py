@@ -21,6 +21,7 @@ import trio
 from rustpbx.accounts import accounts
 from rustpbx.config import merge_config
 from rustpbx.control.access import Access
+from rustpbx.control.llm import DEFAULT_TARGET, LlmProxy
 from rustpbx.control.server import DEFAULT_ICE_SERVERS, HttpConfig, Sockets, serve_http
 from rustpbx.control.webhook import Webhook
 from rustpbx.core import Address
@@ -124,6 +125,8 @@ class Server:
     registry: Registry
     plane: Plane
     stack: Stack | None
+    stop: trio.Event
+    """Set once an administrator asks for the end over HTTP: whoever runs the server leaves its block then."""
     recordings: Recordings | None
     ledger: Ledger
     _http: Address | None
@@ -206,7 +209,7 @@ async def _start(
         stack = make_stack(config, config.ua, outside.network, outside.clock, outside.rng, host, ask, key)
         sip = await parts.start(stack.run)
     plane = Plane(outside.ports, outside.clock, _plane_config(config, outside), outside.rng, outside.offload)
-    metrics = ServerMetrics()
+    metrics, stop = ServerMetrics(), trio.Event()
     services, door, ledger = await _services(config, outside, plane, stack, exits)
     services = attrs.evolve(services, watch=metrics.speech.told)
     await parts.start(services.speech.spares.run)
@@ -236,7 +239,14 @@ async def _start(
     if agents is not None:
         access = Access.from_config(config)
         metrics.watch(registry, plane, stack)
-        serve_agents = partial(serve_http, sockets=agents, counters=metrics.http, metrics=metrics.text)
+        serve_agents = partial(
+            serve_http,
+            sockets=agents,
+            counters=metrics.http,
+            metrics=metrics.text,
+            llm=await _llm(config, outside, exits),
+            shut_down=stop.set,
+        )
         http = await parts.start(serve_agents, _http_config(config), outside.network, registry, access, outside.clock)
     if stack is not None:
         for account in accounts(ua.register_users):  # last: the calls they bring find everything else at work
@@ -248,10 +258,18 @@ async def _start(
         registry=registry,
         plane=plane,
         stack=stack,
+        stop=stop,
         recordings=services.recordings,
         ledger=ledger,
         door=door,
     )
+
+
+async def _llm(config: Config, outside: Outside, exits: AsyncExitStack) -> LlmProxy:
+    """The way to the language model, with connections of its own: slow answers are in nobody's way."""
+    client = await exits.enter_async_context(open_client(outside.network))
+    target = config.llmproxy or os.environ.get("OPENAI_BASE_URL") or DEFAULT_TARGET
+    return LlmProxy(client, target, os.environ.get("OPENAI_API_KEY", ""))
 
 
 async def _leave(server: Server) -> None:
@@ -496,10 +514,17 @@ async def run_server(config: Config) -> None:
         async with serve(config, warm_up=True) as server, trio.open_nursery() as nursery:
             nursery.start_soon(collect_between_calls, server.registry)
             _say_hello(server)
+            nursery.start_soon(_until_asked, server.stop, nursery.cancel_scope)
             async for received in signals:
                 log.info("%s: ending the calls and stopping", signal.Signals(received).name)
                 nursery.cancel_scope.cancel()
                 break
+
+
+async def _until_asked(stop: trio.Event, scope: trio.CancelScope) -> None:
+    await stop.wait()
+    log.info("an administrator asked for it: ending the calls and stopping")
+    scope.cancel()
 
 
 async def _warm_up(workers: Workers) -> None:

@@ -109,6 +109,13 @@ class Access:
             return Decision(False, *self._admin_refusal(), client=shown)
         return Decision(False, *self._refusal(request, client), client=shown)
 
+    def shown_elsewhere(self, request: RequestFacts) -> str | None:
+        """The Authorization header, if it is meant for somebody else: it holds none of our tokens."""
+        given = request.headers.get("authorization")
+        if given is None or self._token(attrs.evolve(request, token="", query={})):
+            return None
+        return given
+
     def _token(self, request: RequestFacts) -> str:
         given = _token_given(request).encode()
         # Every token is compared, each in constant time: the answer's timing tells nothing.
@@ -182,10 +189,12 @@ def is_admin_path(path: str) -> bool:
 
 
 def _token_given(request: RequestFacts) -> str:
+    if request.token:
+        return request.token  # also where a header is meant for the language model
     scheme, _, credentials = request.headers.get("authorization", "").strip().partition(" ")
     if scheme.lower() == "bearer":
         return credentials.strip()
-    return request.token or request.query.get("token", "")
+    return request.query.get("token", "")
 
 
 def _ip(text: str) -> IpAddress | None:

@@ -60,7 +60,7 @@ def event_stream(reader: Reader) -> Upgrade:
     async def run(stream: trio.abc.Stream, _: bytes) -> None:
         try:
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(_watch, stream, nursery.cancel_scope)
+                nursery.start_soon(until_gone, stream, nursery.cancel_scope)
                 with suppress(trio.TooSlowError, trio.BrokenResourceError, trio.ClosedResourceError):
                     await _write(stream, reader)
                 nursery.cancel_scope.cancel()
@@ -90,7 +90,7 @@ async def _send(stream: trio.abc.Stream, data: bytes) -> None:
         await stream.send_all(data)
 
 
-async def _watch(stream: trio.abc.Stream, scope: trio.CancelScope) -> None:
+async def until_gone(stream: trio.abc.Stream, scope: trio.CancelScope) -> None:
     """A reader that closes is gone, though nothing is written at the moment."""
     with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
         while await stream.receive_some(1024):

@@ -32,6 +32,8 @@ class Action(Enum):
     ICE_SERVERS = auto()
     HEALTH = auto()
     METRICS = auto()
+    ASK_MODEL = auto()
+    SHUT_DOWN = auto()
 
 
 @attrs.frozen
@@ -64,9 +66,12 @@ ROUTES = (
     Route("GET", "/call/{id}/events", Action.READ_CALL),
     Route("GET", "/ami/v1/lists", Action.LIST_CALLS, admin=True),
     Route("POST", "/ami/v1/kill/{id}", Action.KILL_CALL, admin=True),
+    Route("GET", "/ami/v1/dialogs", Action.LIST_CALLS, admin=True),
+    Route("POST", "/ami/v1/shutdown", Action.SHUT_DOWN, admin=True),
     Route("GET", "/iceservers", Action.ICE_SERVERS),
     Route("GET", "/health", Action.HEALTH),
     Route("GET", "/metrics", Action.METRICS),
+    Route("POST", "/llm/v1/{id}", Action.ASK_MODEL),
 )
 
 

@@ -21,6 +21,7 @@ from rustpbx.control.http import (
     json_response,
     serve_connection,
 )
+from rustpbx.control.llm import LlmProxy
 from rustpbx.control.page import is_page, page_file
 from rustpbx.control.remote import accepted, event_stream, read_command
 from rustpbx.control.routes import (
@@ -116,13 +117,15 @@ async def serve_http(
     counters: Counter[str] | None = None,
     sockets: Sockets | None = None,
     metrics: Callable[[], bytes] = bytes,
+    llm: LlmProxy | None = None,
+    shut_down: Callable[[], None] = lambda: None,
     task_status: trio.TaskStatus[Address] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Listen and serve for ever; `started` with the bound address. Raises OSError if it cannot be bound.
 
     Cancelling ends every connection; their sessions hear it as a lost agent. `counters` is written to: requests,
     connections refused, commands that could not be read ... `sockets` tells when the last agent has gone.
-    `metrics` makes the text of `/metrics`.
+    `metrics` makes the text of `/metrics`, `llm` is the way to a language model, `shut_down` stops the program.
     """
     listener = await network.listen(config.host, config.port)
     server = _Server(
@@ -133,6 +136,8 @@ async def serve_http(
         Counter() if counters is None else counters,
         sockets=sockets or Sockets(),
         metrics=metrics,
+        llm=llm,
+        shut_down=shut_down,
     )
     async with trio.open_nursery() as connections:
         task_status.started(_bound_address(listener, config))
@@ -169,6 +174,8 @@ class _Server:
         *,
         sockets: Sockets,
         metrics: Callable[[], bytes],
+        llm: LlmProxy | None,
+        shut_down: Callable[[], None],
     ) -> None:
         self._config = config
         self._registry = registry
@@ -177,6 +184,8 @@ class _Server:
         self._counters = counters
         self._sockets = sockets
         self._metrics = metrics
+        self._llm = llm
+        self._shut_down = shut_down
         self._connections = 0
 
     async def serve(self, stream: trio.abc.Stream) -> None:
@@ -221,6 +230,8 @@ class _Server:
             body = await read_body()
             if match.route.action is Action.COMMAND_CALL:
                 reply = self._command(match.id, body, decision)
+            elif match.route.action is Action.ASK_MODEL:
+                reply = self._ask_model(request, body, self._access.shown_elsewhere(facts))
             else:
                 reply = self._act(match, request, query, decision)
             status = 101 if isinstance(reply, Upgrade) else reply.status
@@ -255,6 +266,11 @@ class _Server:
             return event_stream(self._read(match.id, asking, after or 0))
         return self._look(match, request, query)
 
+    def _ask_model(self, request: Request, body: bytes, authorization: str | None) -> Upgrade:
+        if self._llm is None:
+            raise HttpError(404, "no such path")
+        return self._llm.pass_on(request, body, authorization=authorization)
+
     def _command(self, session_id: str, body: bytes, decision: Decision) -> Response:
         try:
             self._registry.command(session_id, read_command(body), _asking(decision))
@@ -281,6 +297,14 @@ class _Server:
                 return self._trace(match.id, as_json=wants_json(query, request.headers.get("accept", "")))
             case Action.ICE_SERVERS:
                 return json_response(list(self._config.ice_servers))
+            case action:
+                return self._operate(action)
+
+    def _operate(self, action: Action) -> Response:
+        match action:
+            case Action.SHUT_DOWN:
+                self._shut_down()
+                return json_response({"status": "shutdown initiated"})
             case Action.METRICS:
                 return Response(status=200, body=self._metrics(), content_type=METRICS_TYPE)
             case _:

@@ -160,6 +160,9 @@ def test_garbage_is_a_400_that_says_what_is_wrong(query: str, error: str) -> Non
         ("GET", "/iceservers", Action.ICE_SERVERS, ""),
         ("GET", "/health", Action.HEALTH, ""),
         ("GET", "/metrics", Action.METRICS, ""),
+        ("POST", "/llm/v1/chat/completions", Action.ASK_MODEL, "chat/completions"),
+        ("GET", "/ami/v1/dialogs", Action.LIST_CALLS, ""),
+        ("POST", "/ami/v1/shutdown", Action.SHUT_DOWN, ""),
     ],
 )
 def test_each_path_has_its_action(method: str, path: str, action: Action, id_: str) -> None:
@@ -175,6 +178,8 @@ def test_listing_and_killing_are_for_administrators() -> None:
         "/call/kill/{id}",
         "/call/{id}/sip",
         "/ami/v1/lists",
+        "/ami/v1/dialogs",
+        "/ami/v1/shutdown",
         "/ami/v1/kill/{id}",
     }
 
