@@ -1,7 +1,7 @@
 """Reading the configuration: TOML into the classes of `rustpbx.settings`, or every error with its full path at once.
 
-`ua.udp_prot: unknown key (did you mean udp_port?)`: nothing is ignored in silence. Keys that this version
-checks but does not act on, and those of the PBX side that it never will, end up as sentences in `Config.warnings`.
+`ua.udp_prot: unknown key (did you mean udp_port?)`: nothing is ignored in silence. Keys of the
+PBX side, which this server is not, end up as sentences in `Config.warnings`.
 `config.toml` at the top of the project documents each key.
 """
 
@@ -75,9 +75,6 @@ __all__ = [
 
 IGNORED = ("proxy", "console", "database_url", "restsend_token")
 """Keys of the PBX side, which this server is not: accepted whatever they hold, said once, and left alone."""
-
-NOT_BUILT = ("llmproxy",)
-"""Keys that are read and checked, but which nothing in this version acts on."""
 
 _PORT = values.within(1, 65535)
 _FORMAT = values.one_of("wav", "mp3", "ogg", "flac")
@@ -314,7 +311,7 @@ def _configure(raw: dict[str, Any], environ: Mapping[str, str]) -> Config:
     problems = tuple(_contradictions(config, raw))
     if problems:
         raise ConfigErrors(problems)
-    return attrs.evolve(config, warnings=tuple(_warnings(config, raw, ignored, moved)))
+    return attrs.evolve(config, warnings=tuple(_warnings(config, ignored)))
 
 
 def known_keys() -> tuple[str, ...]:
@@ -526,14 +523,10 @@ def _port_pairs(config: Config) -> int:
     return max(0, (config.rtp_end_port - first + 1) // 2)
 
 
-def _warnings(config: Config, raw: Mapping[str, Any], ignored: list[str], moved: frozenset[str]) -> Iterator[str]:
+def _warnings(config: Config, ignored: list[str]) -> Iterator[str]:
     """What the reader should know."""
     if ignored:
         yield f"{', '.join(ignored)}: belongs to the PBX side and is ignored"
-    for path in NOT_BUILT:
-        table, _, key = path.rpartition(".")
-        if key in (raw.get(table) or {} if table else raw):
-            yield f"{key if key in moved else path}: not built yet, nothing acts on it in this version"
     if config.ua is None:
         yield "ua: no such section, so there is no SIP and /call/sip answers 503"
     auth = config.ua.auth if config.ua is not None else None

@@ -61,11 +61,11 @@ def test_a_typo(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize("argv", [["--conf", "{}", "check-config"], ["check-config", "--conf", "{}"]])
 def test_conf_may_stand_before_or_after(argv: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """--conf is understood on both sides of the command, warnings go to standard error."""
-    (tmp_path / "c.toml").write_text("resume_grace = 5\nudp_port = 5060\nhttp_addr = '[::1]:81'\n")
+    (tmp_path / "c.toml").write_text("database_url = 'x'\nudp_port = 5060\nhttp_addr = '[::1]:81'\n")
     assert cli.main([word.format(tmp_path / "c.toml") for word in argv], {}) == 0
     printed = capsys.readouterr()
     assert "http://[::1]:81" in printed.out
-    assert printed.err == "warning: resume_grace: not built yet, nothing acts on it in this version\n"
+    assert printed.err == "warning: database_url: belongs to the PBX side and is ignored\n"
 
 
 def test_the_summary_says_who_may_call() -> None:

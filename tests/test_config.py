@@ -482,12 +482,6 @@ def test_keys_of_the_pbx_side_are_ignored_and_said_once() -> None:
     assert config.warnings == ("proxy, console, database_url, restsend_token: belongs to the PBX side and is ignored",)
 
 
-def test_keys_not_built_yet_are_checked_and_said() -> None:
-    """What this version does not act on gives a warning with its path, and its errors all the same."""
-    config = parse_config('llmproxy = "http://a/"\n[ua]')
-    assert config.warnings == ("llmproxy: not built yet, nothing acts on it in this version",)
-
-
 def test_recorder_keys_win_over_the_recording_table() -> None:
     """Both layouts are understood; `recorder_path` and `recorder_format` beat [recording]."""
     table = '[recording]\npath = "/b"\nformat = "ogg"'

@@ -5,10 +5,13 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
+import re
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
+from pathlib import Path
+from typing import Any
 
 import attrs
 import h11
@@ -251,3 +254,22 @@ async def test_a_cancelled_announcement_leaves_nothing() -> None:
         with trio.move_on_after(1) as scope:
             await hook.announce(CALL, CREATED)
         assert scope.cancelled_caught
+
+
+async def test_the_documented_check_takes_ours_and_nothing_else() -> None:
+    """The snippet of docs/operations.md, run: another body, secret or time is refused."""
+    text = (Path(__file__).parents[2] / "docs" / "operations.md").read_text(encoding="utf-8")
+    (snippet,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    names: dict[str, Any] = {}
+    exec(snippet, names)  # noqa: S102 - it is our own document
+    verified = names["verified"]
+    target = Target()
+    async with targets(target) as (wire, urls), webhook(wire, Settings(urls=urls), "a secret") as hook:
+        await hook.announce(CALL, CREATED)
+    ((request, body),) = target.requests
+    headers = {name.decode(): value.decode() for name, value in request.headers}
+    now = 1761812411.5
+    assert verified(b"a secret", headers, body, now)
+    assert not verified(b"another", headers, body, now)
+    assert not verified(b"a secret", headers, body + b" ", now)
+    assert not verified(b"a secret", headers, body, now + 301)
