@@ -308,7 +308,8 @@ class _Server:
             case Action.METRICS:
                 return Response(status=200, body=self._metrics(), content_type=METRICS_TYPE)
             case _:
-                return json_response(health_body(self._registry.health()))
+                health = self._registry.health()  # one that takes no calls is not ready: probes read the status
+                return json_response(health_body(health), 200 if health.status == "running" else 503)
 
     def _trace(self, session_id: str, *, as_json: bool) -> Response:
         trace = self._registry.trace(session_id)
