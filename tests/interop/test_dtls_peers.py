@@ -52,15 +52,15 @@ class Peer:
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """It is driven until the end of the block."""
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._receive)
-            nursery.start_soon(self._send)
-            nursery.start_soon(drive, self.core, self._coming, self._perform)
-            try:
-                yield
-            finally:
-                nursery.cancel_scope.cancel()
-                self._socket.close()
+        with self._socket:  # closed only once nobody waits for it
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._receive)
+                nursery.start_soon(self._send)
+                nursery.start_soon(drive, self.core, self._coming, self._perform)
+                try:
+                    yield
+                finally:
+                    nursery.cancel_scope.cancel()
 
     def _perform(self, effect: dtls.Effect) -> None:
         if isinstance(effect, dtls.Send):
