@@ -6,7 +6,7 @@ set -eu
 # axe-core judges the page's accessibility. It is a file, of a fixed version.
 axe="$(dirname "$0")/.peers/axe.min.js"
 if [ ! -e "$axe" ]; then
-    python3 - "$axe" <<'END' || echo "not fetched: axe-core (registry.npmjs.org). The test that needs it is skipped."
+    python3 - "$axe" <<'END' || echo "not fetched: axe-core (registry.npmjs.org). The test asks an older one."
 import hashlib, io, pathlib, sys, tarfile, urllib.request
 package = urllib.request.urlopen("https://registry.npmjs.org/axe-core/-/axe-core-4.14.1.tgz", timeout=60).read()
 if hashlib.sha256(package).hexdigest() != "e6b0ce02b84d892e2e33e403485e7f3d6c29e2be6df65daf44d89ba564139745":
